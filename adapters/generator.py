@@ -1,0 +1,50 @@
+"""The generator program of `schema.prisma`'s Python client: `python -m adapters.generator`, run by `prisma generate`.
+
+It is the generator of the `prisma` package, told three things that its release does not know of Prisma 7: there is no
+query engine to ask for, the CLI's version is newer than its own, and a datasource may come without a URL. Beside the
+client it writes the data model that both describe, for `adapters.schema`, so that the two are always of one generation.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import prisma.generator.models
+from prisma.generator.generator import BASE_PACKAGE_DIR, Generator
+from prisma.generator.jsonrpc import Manifest, Request
+
+from adapters.schema import DATAMODEL_FILE
+
+
+def main() -> None:
+    """Answers the Prisma CLI's JSON-RPC requests on standard input until it closes."""
+    vars(prisma.generator.models)["DEBUG_GENERATOR"] = True  # accepts a CLI of another version
+    generator = Generator()
+    answer = generator._on_request
+
+    def on_request(request: Request) -> None:
+        if request.method == "generate" and request.params is not None:
+            for datasource in request.params["datasources"]:
+                datasource.setdefault("url", {"value": None, "fromEnvVar": "DATABASE_URL"})
+            write_datamodel(request.params)
+        answer(request)
+
+    # Generator refuses to be subclassed, so its two methods are replaced on the instance.
+    vars(generator).update(get_manifest=manifest, _on_request=on_request)
+    generator.run()
+
+
+def manifest() -> Manifest:
+    return Manifest(name="Prisma Client Python", default_output=BASE_PACKAGE_DIR)
+
+
+def write_datamodel(params: dict[str, Any]) -> None:
+    target = Path(params["generator"]["output"]["value"]) / DATAMODEL_FILE
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(params["dmmf"]["datamodel"], indent=1))
+
+
+if __name__ == "__main__":
+    main()

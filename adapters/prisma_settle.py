@@ -1,0 +1,75 @@
+"""The transaction of a settle on PostgreSQL, as statements for one batch of the engine.
+
+Written in SQL because Prisma has no conditional upsert of many rows: three statements and one question, whatever the
+number of keys, instead of a round trip for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from adapters.engine import Call
+from adapters.side import Key
+from adapters.schema import Model
+
+
+class Statements:
+    """The statements for one entity. Table and column names come from the schema and are quoted; values are bound."""
+
+    def __init__(self, entity: str, model: Model) -> None:
+        self._entity = entity
+        table, key = _quoted(model.table), _quoted(model.id.column)
+        columns = [_quoted(field.column) for field in model.stored()]
+        rest = [column for column in columns if column != key]
+        mine = ", ".join(columns)
+        # Fence on apply: only the settle whose token is the key's fence may write it. Each statement of a READ COMMITTED
+        # transaction sees what others committed before it, so these see the fences as the first statement left them.
+        fenced = (
+            'EXISTS (SELECT 1 FROM "strangler_fence" f WHERE f."entity" = $1 AND f."token" = $2::text::bigint'
+            ' AND f."key" = {key})'
+        )
+        self._fence = (
+            'INSERT INTO "strangler_fence" AS f ("entity", "key", "token")'
+            " SELECT $1, k, $2::text::bigint FROM json_array_elements_text($3::text::json) k ORDER BY k"
+            ' ON CONFLICT ("entity", "key") DO UPDATE SET "token" = excluded."token" WHERE f."token" < excluded."token"'
+        )
+        # Rows that are already what they should be are not written again.
+        self._upsert = (
+            f"INSERT INTO {table} AS t ({mine})"
+            f" SELECT {mine} FROM json_populate_recordset(NULL::{table}, $3::text::json) r"
+            f" WHERE {fenced.format(key=f'r.{key}')} ORDER BY r.{key}"
+            f" ON CONFLICT ({key}) DO UPDATE SET {', '.join(f'{c} = excluded.{c}' for c in rest)}"
+            f" WHERE ({', '.join(f't.{c}' for c in rest)}) IS DISTINCT FROM ({', '.join(f'excluded.{c}' for c in rest)})"
+        )
+        self._delete = (
+            f"DELETE FROM {table} t WHERE t.{key} IN (SELECT json_array_elements_text($3::text::json))"
+            f" AND {fenced.format(key=f't.{key}')}"
+        )
+        self._passed = (
+            'SELECT f."key" FROM "strangler_fence" f WHERE f."entity" = $1 AND f."token" = $2::text::bigint'
+            ' AND f."key" IN (SELECT json_array_elements_text($3::text::json))'
+        )
+
+    def settle(
+        self, token: int, rows: Sequence[Mapping[str, Any]], present: Sequence[Key], absent: Sequence[Key]
+    ) -> list[Call]:
+        """One transaction that writes `rows` (of the keys `present`) and deletes `absent`; its last answer lists, as rows
+        with a `key`, those whose fence is this token."""
+        every = [*present, *absent]
+        calls = [Call.execute_raw(self._fence, *self._bound(token, every))]
+        if rows:
+            calls.append(Call.execute_raw(self._upsert, *self._bound(token, rows)))
+        if absent:
+            calls.append(Call.execute_raw(self._delete, *self._bound(token, absent)))
+        calls.append(Call.query_raw(self._passed, *self._bound(token, every)))
+        return calls
+
+    def _bound(self, token: int, value: Sequence[Any]) -> tuple[str, str, str]:
+        return self._entity, str(token), orjson.dumps(value).decode()
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,227 @@
+"""The words that every way of reaching a side speaks: operation, outcome, refusal, store.
+
+A side is reached in three ways: through Motor (`adapters.mongo`), through the Prisma models (`adapters.prisma_models`)
+and through the old endpoints (`adapters.endpoint`). All three are a `Side`; the first two hold the data themselves and
+are a `Store` as well: they can mark, count, fence and apply, which is all that replication asks of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, Protocol
+
+Document = dict[str, Any]
+"""One record by Prisma field name, in canonical values: str, int, float, Decimal, bool, None, aware UTC datetime with
+milliseconds, bytes, list (of these: a scalar list) and, for a Json field, any JSON value."""
+
+Key = str
+"""An entity's identity, the same on both sides: by default the 24 hex digits of an ObjectId."""
+
+SideName = Literal["legacy", "prisma"]
+Do = Literal["create", "read", "list", "update", "delete"]
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """A request as an old endpoint takes it: `target` is the raw path and query. `place` says where in its answer the
+    document, or the list of them, is: `$.data`."""
+
+    method: str
+    target: str
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes | None = None
+    place: str = "$"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What a matched request asks of an entity, in canonical values, whichever side performs it.
+
+    `where` holds equalities; `data` the fields to create or change; `order` pairs of field and descending.
+    `request` is the same operation as the old endpoint takes it, where a request is at hand.
+    """
+
+    entity: str
+    do: Do
+    where: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    order: tuple[tuple[str, bool], ...] = ()
+    take: int | None = None
+    skip: int = 0
+    request: HttpRequest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a side answered: the documents (none: not found), the keys written and the marks that were left for them."""
+
+    documents: tuple[Document, ...] = ()
+    keys: tuple[Key, ...] = ()
+    marks: tuple[str, ...] = ()
+
+
+class SideError(Exception):
+    """A side did not do what was asked."""
+
+
+class Invalid(SideError):
+    """A value that cannot be what its field needs; nothing was written."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+
+class Conflict(SideError):
+    """A unique value that exists already; nothing was written."""
+
+    def __init__(self, fields: Sequence[str]) -> None:
+        super().__init__(f"{', '.join(fields) or 'value'} already exists")
+        self.fields = tuple(fields)
+
+
+class Orphan(SideError):
+    """A reference to a document that does not exist; nothing was written."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__(f"{field} refers to nothing")
+        self.field = field
+
+
+class Missing(SideError):
+    """What was to be read or changed does not exist."""
+
+
+class Unavailable(SideError):
+    """The side could not be reached or did not answer in time. `sent`: the write may have happened all the same."""
+
+    def __init__(self, cause: str, *, sent: bool = False) -> None:
+        super().__init__(cause)
+        self.sent = sent
+
+
+class Side(Protocol):
+    """A way to reach a side."""
+
+    async def connect(self) -> None: ...
+
+    async def disconnect(self) -> None: ...
+
+    async def is_healthy(self) -> bool:
+        """Whether the side answers now. Never raises."""
+        ...
+
+    async def perform(self, operation: Operation, *, mark: bool = False) -> Outcome:
+        """Perform the operation. With `mark`, a write leaves a durable mark before it can be seen: mark before write.
+
+        Raises Invalid, Conflict or Orphan for what the side refused (its mark is gone again), Unavailable for what it
+        could not do, or may have done (its mark stays when `sent`).
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A durable note, in the primary's store, that a key is about to change. No key: a create that did not know it."""
+
+    id: str
+    entity: str
+    key: Key | None
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a store holds of some keys, read after the token was taken: the documents, and those that cannot be mapped,
+    with why. A key in neither does not exist. `clock` is the store's own time of that read, where it keeps one: changes
+    at or before it are in what was read."""
+
+    token: int
+    documents: Mapping[Key, Document]
+    refused: Mapping[Key, SideError] = field(default_factory=dict)
+    clock: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of one settle: keys written, keys whose fence was already higher, keys that the store refused."""
+
+    written: frozenset[Key] = frozenset()
+    superseded: frozenset[Key] = frozenset()
+    refused: Mapping[Key, SideError] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """Where an entity stands. `target` is the stage that a fenced flip goes to; while it is set new writes are held."""
+
+    entity: str
+    stage: str
+    epoch: int
+    target: str | None = None
+    serve: int = 0
+    sample: int = 100
+    changed_at: datetime | None = None
+    changed_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One running proxy, the epoch it has acknowledged for each entity, and the seconds since it last said so by the
+    store's own clock."""
+
+    id: str
+    epochs: Mapping[str, int]
+    age: float = 0.0
+
+
+class State(Protocol):
+    """What the proxies share, kept in both stores: flags, audit and the registry of replicas."""
+
+    async def flags(self) -> list[Flag]: ...
+
+    async def save_flag(self, flag: Flag) -> bool:
+        """Write the flag where its epoch is higher than the stored one. False: somebody was first."""
+        ...
+
+    async def audit(self, entry: Mapping[str, Any]) -> None: ...
+
+    async def beat(self, replica: Replica) -> None:
+        """Record that the replica lives and what it has acknowledged."""
+        ...
+
+    async def replicas(self) -> list[Replica]: ...
+
+    async def forget_replica(self, id: str) -> None: ...
+
+
+class Store(Side, Protocol):
+    """A side that holds its data itself, with the outbox, the counter and the fences that replication needs."""
+
+    @property
+    def state(self) -> State: ...
+
+    async def marks(self, entity: str, limit: int) -> list[Mark]:
+        """The oldest marks of the entity."""
+        ...
+
+    async def unmark(self, ids: Sequence[str]) -> None:
+        """Delete exactly these marks; those already gone are no error."""
+        ...
+
+    async def hold(self, entity: str, keys: Sequence[Key]) -> Held:
+        """Take a token from this store's counter, *then* read the documents (rules 2 and 3 of the design)."""
+        ...
+
+    async def apply(self, entity: str, token: int, documents: Mapping[Key, Document | None]) -> Applied:
+        """In one transaction, for each key whose fence is below the token: upsert (None: delete), raise the fence."""
+        ...
+
+    def keys(self, entity: str, *, batch: int = 500) -> AsyncIterator[list[Key]]:
+        """Every key of the entity, in batches, in the order of the key."""
+        ...
+
+    async def count(self, entity: str) -> int: ...

@@ -1,0 +1,14 @@
+"""What a benchmark reports."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measured number. `goal` is a bound such as `>= 0.90`, `peer` what it was measured against."""
+
+    name: str
+    value: float
+    unit: str
+    goal: str | None = None
+    peer: str | None = None

@@ -1,0 +1,165 @@
+"""Where two normalised values differ. DeepDiff is asked about what the rules left different, and about nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from comparators.difference import ROOT, Change, Difference, Kind
+from comparators.group import general
+from comparators.rules import Node, Rules
+from comparators.same import pairs, same
+
+MOST: Final = 50
+"""Changes that a difference holds."""
+
+LARGEST: Final = 5_000
+"""Values that DeepDiff is given. It takes tens of microseconds for each of them, and the traffic waits meanwhile."""
+
+_KINDS: Final[dict[str, Kind]] = {
+    "values_changed": "value",
+    "type_changes": "type",
+    "dictionary_item_removed": "missing",
+    "iterable_item_removed": "missing",
+    "dictionary_item_added": "extra",
+    "iterable_item_added": "extra",
+}
+
+
+def explain(one: Any, other: Any, rules: Rules) -> Difference:
+    """Of two values that are not the same."""
+    if isinstance(one, list) and isinstance(other, list):
+        found = list(_of_lists(one, other, rules.root))
+    else:
+        found = list(_of_values(one, other, rules.root))
+    return _bounded(found)
+
+
+def _of_lists(one: list[Any], other: list[Any], node: Node) -> Iterator[Change]:
+    """Documents that agree at both ends are set aside, so that only the stretch between them costs anything."""
+    start = 0
+    while start < min(len(one), len(other)) and same(one[start], other[start], node):
+        start += 1
+    end = 0
+    while end < min(len(one), len(other)) - start and same(one[-1 - end], other[-1 - end], node):
+        end += 1
+    mine, theirs = one[start : len(one) - end], other[start : len(other) - end]
+    if len(mine) == len(theirs) and _size([mine, theirs]) > LARGEST:
+        for index, (item, its) in enumerate(zip(mine, theirs, strict=True), start):
+            if not same(item, its, node):
+                yield from _moved(_of_values(item, its, node), index)
+        return
+    each = Node(tolerant=node.tolerant, below={"*": node})
+    for change in _of_values(mine, theirs, each):
+        head, _, rest = change.path.partition(".")
+        yield _moved_by(change, head, rest, start)
+
+
+def _of_values(one: Any, other: Any, node: Node) -> Iterator[Change]:
+    if _size([one, other]) > LARGEST:
+        yield from _coarse(one, other, node)
+        return
+    from deepdiff import DeepDiff  # its import takes as long as a hundred comparisons, and most processes never need it
+
+    tree = DeepDiff(
+        one,
+        _settled(one, other, node),
+        view="tree",
+        ignore_private_variables=False,
+        threshold_to_diff_deeper=0,
+        ignore_nan_inequality=True,
+    )
+    for name, levels in tree.items():
+        kind = _KINDS.get(name, "value")
+        for level in levels:
+            path = ".".join(map(str, level.path(output_format="list"))) or ROOT
+            yield Change(path, kind, None if kind == "extra" else level.t1, None if kind == "missing" else level.t2)
+
+
+def _coarse(one: Any, other: Any, node: Node) -> Iterator[Change]:
+    """For what is too large for DeepDiff: which fields differ."""
+    if not (isinstance(one, dict) and isinstance(other, dict)):
+        yield Change(ROOT, "value", one, other)
+        return
+    for name in [*one, *(name for name in other if name not in one)]:
+        if name not in other:
+            yield Change(name, "missing", one[name], None)
+        elif name not in one:
+            yield Change(name, "extra", None, other[name])
+        elif not same(one[name], other[name], node.at(name)):
+            yield Change(name, "value", one[name], other[name])
+
+
+def _settled(one: Any, other: Any, node: Node) -> Any:
+    """The other value with everything that the rules call the same replaced by what the one has, and what has no order
+    put in the order of the one: all that is still different is a difference."""
+    if same(one, other, node):
+        return one
+    if isinstance(one, dict) and isinstance(other, dict):
+        return {
+            name: _settled(one[name], value, node.at(name)) if name in one else value for name, value in other.items()
+        }
+    if isinstance(one, list) and isinstance(other, list):
+        if node.unordered:
+            other = _aligned(one, other, node)
+        return [
+            _settled(one[index], item, node.entry(index)) if index < len(one) else item
+            for index, item in enumerate(other)
+        ]
+    return other
+
+
+def _aligned(one: list[Any], other: list[Any], node: Node) -> list[Any]:
+    partners = pairs(one, other, node)
+    strangers = [item for index, item in enumerate(other) if index not in set(partners.values())]
+    result = []
+    for index, item in enumerate(one):
+        if index in partners:
+            result.append(item)
+        elif strangers:
+            result.append(strangers.pop(0))
+    return result + strangers
+
+
+def _bounded(found: list[Change]) -> Difference:
+    """The first of every shape comes first, so that the bound does not hide a kind of difference behind another's copies."""
+    shapes: set[tuple[str, Kind]] = set()
+    firsts: list[Change] = []
+    copies: list[Change] = []
+    for change in sorted(found, key=_order):
+        shape = (general(change.path), change.kind)
+        (copies if shape in shapes else firsts).append(change)
+        shapes.add(shape)
+    kept = [*firsts, *copies][:MOST]
+    return Difference(tuple(kept), len(found) - len(kept))
+
+
+def _order(change: Change) -> list[tuple[int, str]]:
+    """Paths in order, indices by number: DeepDiff's own order is that of its sets."""
+    return [(int(step), "") if step.isdigit() else (-1, step) for step in change.path.split(".")]
+
+
+def _moved(changes: Iterator[Change], index: int) -> Iterator[Change]:
+    for change in changes:
+        path = str(index) if change.path == ROOT else f"{index}.{change.path}"
+        yield Change(path, change.kind, change.primary, change.secondary)
+
+
+def _moved_by(change: Change, head: str, rest: str, offset: int) -> Change:
+    if not head.isdigit():
+        return change
+    path = f"{int(head) + offset}.{rest}" if rest else str(int(head) + offset)
+    return Change(path, change.kind, change.primary, change.secondary)
+
+
+def _size(value: Any) -> int:
+    """How many values there are in it, counted no further than past LARGEST."""
+    count, waiting = 0, [value]
+    while waiting and count <= LARGEST:
+        item = waiting.pop()
+        count += 1
+        if isinstance(item, dict):
+            waiting.extend(item.values())
+        elif isinstance(item, list):
+            waiting.extend(item)
+    return count

@@ -1,0 +1,230 @@
+"""The composition root: builds every part, wires them, and starts and stops each in one place."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import aiohttp
+import structlog
+from aiohttp import web
+
+from adapters.engine import Engine
+from adapters.mapping import Mapper
+from adapters.marking import Transactions
+from adapters.mongo import Collection, MongoStore
+from adapters.prisma_models import PrismaStore, Table
+from adapters.schema import Schema
+from adapters.side import SideError, SideName, Store
+from comparators.rules import Rules
+from config.model import Config
+from config.settings import Settings
+from proxy.admin import Admin
+from proxy.claims import compile_claims
+from proxy.dispatch import Dispatch
+from proxy.flags import Flags
+from proxy.follow import Follower
+from proxy.forward import Forwarder, expect_later
+from proxy.freshness import Freshness
+from proxy.gate import Gate
+from proxy.idle import Aside, Idle
+from proxy.metrics import Metrics
+from proxy.perform import Performer
+from proxy.presence import Presence
+from proxy.reads import Reads
+from proxy.replicator import Replicator
+from proxy.reports import Reports
+from proxy.settle import Parents, Settler
+from proxy.shadow import Shadow
+from proxy.sweep import Sweep
+from proxy.upstream import Timeouts
+from proxy.upstreams import Endpoints, urls
+from proxy.wallet import Wallets
+from proxy.writes import Writes
+
+log = structlog.get_logger()
+
+_LAST_SETTLES: Final = 5.0
+"""Seconds that a stopping proxy gives the settles of what it wrote; the marks of the rest stay for a sweep."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Both sides as this process reaches them: for the proxy, and for the commands that read and change flags."""
+
+    engine: Engine
+    legacy: MongoStore
+    prisma: PrismaStore
+    mappers: Mapping[str, Mapper]
+
+    def by_side(self) -> dict[SideName, Store]:
+        return {"legacy": self.legacy, "prisma": self.prisma}
+
+
+def build_stores(config: Config, settings: Settings, schema: Schema) -> Stores:
+    models = {name: schema.models[entity.model] for name, entity in config.entities.items()}
+    mappers = {name: Mapper(entity, models[name], schema) for name, entity in config.entities.items()}
+    limits = config.limits
+    engine = Engine(settings.database_url, pool=settings.pool, timeout=limits.write.total_seconds(), schema=schema)
+    legacy = MongoStore(
+        settings.mongo_url,
+        {name: Collection(entity.collection, mappers[name]) for name, entity in config.entities.items()},
+        connect=limits.connect.total_seconds(),
+        read=limits.read.total_seconds(),
+        write=limits.write.total_seconds(),
+    )
+    tables = {name: Table(models[name], mapper) for name, mapper in mappers.items()}
+    return Stores(engine, legacy, PrismaStore(engine, tables), mappers)
+
+
+def parents_of(config: Config, schema: Schema) -> Parents:
+    """For each entity, the fields by which it refers to others."""
+    entities = {entity.model: name for name, entity in config.entities.items()}
+    return {
+        name: [
+            (relation.fields[0], entities[relation.model])
+            for relation in schema.models[entity.model].parents()
+            if relation.model in entities and len(relation.fields) == 1
+        ]
+        for name, entity in config.entities.items()
+    }
+
+
+class Proxy:
+    """Every part of one running proxy, wired; `application()` is what a server runs."""
+
+    def __init__(self, config: Config, settings: Settings, schema: Schema) -> None:
+        limits = config.limits
+        self.settings = settings
+        self.metrics = Metrics()
+        self.reports = Reports()
+        self.stores = build_stores(config, settings, schema)
+        by_side, mappers = self.stores.by_side(), self.stores.mappers
+        idle = Idle()
+        self.flags = Flags(config.entities, by_side.values())
+        self.gates = {entity: Gate(limits.hold.total_seconds() * 2) for entity in config.entities}
+        self.settler = Settler(by_side, self.flags, parents_of(config, schema))
+        self.replicator = Replicator(
+            self.settler, by_side, self.flags, config.entities, idle, self.metrics, bound=limits.queue
+        )
+        self.follower = Follower(
+            self.stores.legacy, self.flags, self.replicator, self.metrics, replica=settings.replica
+        )
+        freshness = Freshness(self.flags, self.gates, self.replicator, self.follower)
+        self.forwarder = Forwarder(
+            urls(config),
+            timeouts=Timeouts(
+                connect=limits.connect.total_seconds(),
+                first_byte=limits.first_byte.total_seconds(),
+                idle=limits.idle.total_seconds(),
+            ),
+        )
+        self.session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=True)
+        endpoints = Endpoints(config, mappers, self.forwarder, self.session)
+        wallets = self._wallets(config)
+        transactions = Transactions(
+            self.stores.engine, {entity.model: name for name, entity in config.entities.items()}
+        )
+        performer = Performer(by_side, endpoints, mappers, transactions, wallets)
+        shadow = Shadow(
+            performer,
+            freshness,
+            {name: Rules.of(entity.compare) for name, entity in config.entities.items()},
+            self.reports,
+            self.metrics,
+        )
+        self.comparing = Aside("compare", idle, self.metrics, bound=limits.queue)
+        reads = Reads(
+            self.flags, endpoints, performer, freshness, shadow, self.comparing, self.metrics, bound=limits.body
+        )
+        self.writes = Writes(self.flags, self.gates, endpoints, performer, self.replicator, freshness)
+        self.sweep = Sweep(by_side, config.entities, self.flags, self.replicator, write_deadline=limits.write)
+        self.presence = Presence(
+            settings.replica, self.flags, self.gates, self.replicator, self.follower, by_side.values()
+        )
+        self.dispatch = Dispatch(
+            compile_claims(config, mappers),
+            self.flags,
+            endpoints,
+            reads,
+            self.writes,
+            wallets,
+            idle,
+            self.metrics,
+            bound=limits.body,
+        )
+
+    def _wallets(self, config: Config) -> Wallets | None:
+        rule = config.auth.wallet
+        if rule is None:
+            return None
+        return Wallets(
+            rule,
+            self.stores.mappers[rule.entity],
+            self.stores.by_side(),
+            self.flags,
+            self.gates[rule.entity],
+            self.replicator,
+        )
+
+    def application(self) -> web.Application:
+        """The aiohttp application. What it starts first it stops last."""
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", self.dispatch, expect_handler=expect_later)
+        app.on_shutdown.append(self.forwarder.close_tunnels)
+        app.cleanup_ctx.extend(
+            [self._with_stores, self._with_forwarding, self._with_settling, self._with_following, self._with_flags]
+        )
+        return app
+
+    def admin(self) -> web.Application:
+        return Admin(self.metrics, self.reports, self.stores.by_side()).application()
+
+    async def _with_stores(self, _: web.Application) -> AsyncIterator[None]:
+        """A store that is away does not keep the proxy from starting: its drivers go on trying."""
+        for side, store in self.stores.by_side().items():
+            try:
+                await store.connect()
+            except SideError as error:
+                log.error("store_away", side=side, cause=str(error))
+        yield
+        for store in self.stores.by_side().values():
+            await store.disconnect()
+
+    async def _with_forwarding(self, _: web.Application) -> AsyncIterator[None]:
+        yield
+        await self.forwarder.close()
+        await self.session.close()
+
+    async def _with_settling(self, _: web.Application) -> AsyncIterator[None]:
+        await self.flags.refresh()
+        self.replicator.start()
+        self.comparing.start()
+        self.sweep.start()
+        yield
+        await self.sweep.stop()
+        await self.comparing.stop()
+        await self._settle_the_last()
+        await self.replicator.stop()
+
+    async def _with_following(self, _: web.Application) -> AsyncIterator[None]:
+        await self.follower.start()
+        yield
+        await self.follower.stop()
+
+    async def _with_flags(self, _: web.Application) -> AsyncIterator[None]:
+        self.flags.start()
+        self.presence.start()
+        yield
+        await self.writes.finished()
+        await self.presence.stop()
+        await self.flags.stop()
+
+    async def _settle_the_last(self) -> None:
+        try:
+            async with asyncio.timeout(_LAST_SETTLES):
+                await self.replicator.drained()
+        except TimeoutError:
+            log.warning("stopped_unsettled", keys=sum(self.replicator.backlog(entity) for entity in self.gates))

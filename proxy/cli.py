@@ -1,0 +1,174 @@
+"""The command line: `strangler serve`, `flag`, `check`, `backfill`, `demo`."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+import uvloop
+from rich.console import Console
+from rich.table import Table as RichTable
+from typer.exceptions import TyperException
+
+from adapters.schema import Schema, SchemaMissing, load_schema
+from adapters.side import SideError
+from config.load import load
+from config.faults import ConfigError
+from config.model import Config, Stage
+from config.settings import Settings, SettingsError, read_settings
+from proxy import events
+from proxy.app import Stores, build_stores, parents_of
+from proxy.cutover import Cutover, Refused
+
+_MISTAKE: Final = 2
+_FAILED: Final = 1
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Moves live traffic from MongoDB to Prisma.")
+flag_app = typer.Typer(no_args_is_help=True, help="Show and change the entities' flags.")
+app.add_typer(flag_app, name="flag")
+
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="The configuration file [env: STRANGLER_CONFIG]")]
+
+
+class Mistake(Exception):
+    """What was asked cannot be done as it was asked: one line, exit status 2."""
+
+
+def main() -> None:
+    """Run the command line. Exit status 0: done; 1: it could not be done; 2: it was asked wrongly."""
+    try:
+        status = typer.main.get_command(app).main(standalone_mode=False)
+    except TyperException as error:
+        _say(error.format_message())
+        status = _MISTAKE
+    except (Mistake, Refused, ConfigError, SettingsError, SchemaMissing) as error:
+        _say(str(error))
+        status = _MISTAKE
+    except SideError as error:
+        _say(str(error))
+        status = _FAILED
+    except (typer.Abort, KeyboardInterrupt):
+        status = 130
+    sys.exit(status or 0)
+
+
+def _say(text: str) -> None:
+    for line in text.splitlines():
+        sys.stderr.write(f"strangler: {line}\n")
+
+
+def _read(config: Path | None) -> tuple[Config, Settings, Schema]:
+    environ: Mapping[str, str] = os.environ if config is None else {**os.environ, "STRANGLER_CONFIG": str(config)}
+    settings = read_settings(environ)
+    schema = load_schema()
+    return load(settings.config, environ, schema), settings, schema
+
+
+@app.command()
+def check(config: ConfigFile = None) -> None:
+    """Check the configuration and the environment, and say what is wrong."""
+    found, settings, _ = _read(config)
+    routes = sum(len(entity.routes) for entity in found.entities.values())
+    Console().print(f"{settings.config}: {len(found.entities)} entities, {routes} routes")
+
+
+@app.command()
+def serve(
+    config: ConfigFile = None,
+    host: Annotated[str | None, typer.Option(help="The address to listen on")] = None,
+    port: Annotated[int | None, typer.Option(help="The port to listen on; 0 takes any that is free")] = None,
+) -> None:
+    """Run the proxy."""
+    from proxy.serve import serve as run  # the web server is not needed by the other commands
+
+    found, settings, schema = _read(config)
+    changes: dict[str, Any] = {k: v for k, v in (("host", host), ("port", port)) if v is not None}
+    settings = settings.model_copy(update=changes)
+    events.configure(settings.log, settings.log_level)
+    uvloop.run(run(found, settings, schema))
+
+
+@flag_app.command("list")
+def flag_list(config: ConfigFile = None) -> None:
+    """Show where every entity stands."""
+    _with_cutover(config, _show_flags)
+
+
+@flag_app.command("set")
+def flag_set(
+    entity: Annotated[str, typer.Argument(help="The entity, by its name in the configuration")],
+    stage: Annotated[str | None, typer.Argument(help="The next stage, or the one before")] = None,
+    config: ConfigFile = None,
+    serve: Annotated[
+        int | None, typer.Option(min=0, max=100, help="Percent of keys served by prisma at shadow")
+    ] = None,
+    sample: Annotated[int | None, typer.Option(min=0, max=100, help="Percent of reads that are compared")] = None,
+) -> None:
+    """Move an entity one stage onward or back, or change what share is served or compared."""
+    if stage is None and serve is None and sample is None:
+        raise Mistake(f"flag set {entity}: nothing to change; expected a stage, --serve or --sample")
+    if stage is not None and stage not in set(Stage):
+        raise Mistake(f"flag set {entity}: unknown stage {stage}; expected one of {', '.join(Stage)}")
+
+    async def change(cutover: Cutover) -> None:
+        console = Console()
+        who = getpass.getuser()
+        if serve is not None or sample is not None:
+            flag = await cutover.tune(entity, who, serve=serve, sample=sample)
+            console.print(f"{entity}: serve {flag.serve} %, sample {flag.sample} %, epoch {flag.epoch}")
+        if stage is not None:
+            async for step in cutover.flip(entity, Stage(stage), who):
+                console.print(step)
+
+    _with_cutover(config, change)
+
+
+async def _show_flags(cutover: Cutover) -> None:
+    table = RichTable("entity", "stage", "serve", "sample", "epoch", "changed", "by")
+    for flag in (await cutover.flags()).values():
+        stage = flag.stage if flag.target is None else f"{flag.stage} -> {flag.target} (fenced)"
+        when = f"{flag.changed_at:%Y-%m-%d %H:%M:%S}" if flag.changed_at else ""
+        table.add_row(flag.entity, stage, f"{flag.serve} %", f"{flag.sample} %", str(flag.epoch), when, flag.changed_by)
+    Console().print(table)
+
+
+def _with_cutover(config: Path | None, job: Callable[[Cutover], Awaitable[None]]) -> None:
+    found, settings, schema = _read(config)
+    events.configure("console", "error")
+
+    async def run() -> None:
+        async with connected(found, settings, schema) as stores:
+            await job(Cutover(found.entities, stores.by_side(), parents_of(found, schema)))
+
+    uvloop.run(run())
+
+
+@asynccontextmanager
+async def connected(config: Config, settings: Settings, schema: Schema) -> AsyncIterator[Stores]:
+    """Both stores, for the time of a command; one that is away is known by what it is asked."""
+    stores = build_stores(config, settings, schema)
+    sides = stores.by_side().values()
+    try:
+        await asyncio.gather(*(side.connect() for side in sides), return_exceptions=True)
+        yield stores
+    finally:
+        await asyncio.gather(*(side.disconnect() for side in sides))
+
+
+@app.command()
+def demo(
+    keep: Annotated[bool, typer.Option("--keep", help="Leave everything running and print what to try")] = False,
+) -> None:
+    """Watch five entities move from Mongo to Prisma and back under traffic, on real servers."""
+    try:
+        from examples.proxim8.demo import run
+    except ModuleNotFoundError as error:
+        raise Mistake(f"demo: {error.name} is not here; expected to run in a clone, after its set-up") from None
+    raise typer.Exit(uvloop.run(run(keep=keep)))

@@ -1,0 +1,115 @@
+"""Follow the legacy collections: what the old servers wrote is learnt from the change stream, and settled."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from typing import Final
+
+import structlog
+
+from adapters.change_stream import ChangeStream, StreamLost
+from adapters.mongo import MongoStore
+from adapters.side import SideError
+from proxy.flags import Flags
+from proxy.metrics import Metrics
+from proxy.replicator import Replicator
+
+log = structlog.get_logger()
+
+_NAME: Final = "follow"
+_LONGEST_PAUSE: Final = 10.0
+_SAVE_EVERY: Final = 1.0
+"""Seconds between two saves of the position; a crash follows again from the last one, and settling twice is harmless."""
+
+
+class Follower:
+    """Hands every change of a collection whose entity has legacy as primary to the replicator. Without a Mongo it waits
+    for one; what happened meanwhile comes from the saved position on."""
+
+    def __init__(
+        self, store: MongoStore, flags: Flags, replicator: Replicator, metrics: Metrics, *, replica: str
+    ) -> None:
+        self._store = store
+        self._flags = flags
+        self._replicator = replicator
+        self._metrics = metrics
+        self._replica = replica
+        self._stream: ChangeStream | None = None
+        self._opened = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Follow from the saved position; a Mongo that is away does not keep the proxy from starting."""
+        try:
+            await self._open()
+        except SideError as error:
+            log.error("change_stream_away", cause=str(error))
+        self._tasks = [
+            asyncio.create_task(self._run(), name="follow"),
+            asyncio.create_task(self._save(), name="follow-save"),
+        ]
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._stream is not None:
+            with contextlib.suppress(SideError):
+                await self._stream.close()
+
+    async def caught_up(self) -> None:
+        """Return once every change committed before this call is with the replicator. Bound it with a deadline. Raises
+        SideError where the stream does not come back."""
+        await self._opened.wait()
+        assert self._stream is not None
+        await self._stream.barrier()
+
+    async def _open(self, *, anew: bool = False) -> ChangeStream:
+        position = None if anew else await self._store.state.load_position(_NAME)
+        stream = self._store.changes(replica=self._replica, resume=position)
+        await stream.open()
+        self._stream = stream
+        self._opened.set()
+        return stream
+
+    async def _run(self) -> None:
+        failures, anew = 0, False
+        while True:
+            try:
+                await self._follow(self._stream or await self._open(anew=anew))
+            except SideError as error:
+                failures += 1
+                anew = isinstance(error, StreamLost)
+                self._opened.clear()
+                self._stream = None
+                self._metrics.stream_restarts.inc()
+                # After a lost stream keys may have been missed: only a verification can tell which.
+                log.critical("change_stream_lost", cause=str(error), failures=failures, keys_missed=anew)
+                await asyncio.sleep(min(_LONGEST_PAUSE, 0.1 * 2**failures) * random.uniform(0.5, 1.0))
+
+    async def _follow(self, stream: ChangeStream) -> None:
+        async for change in stream:
+            meaning = self._flags.meaning(change.entity)
+            if meaning.primary != "legacy" or not meaning.settles:
+                continue
+            if change.key is None:
+                log.error("collection_changed_as_a_whole", entity=change.entity, kind=change.kind)
+            else:
+                await self._replicator.followed(change.entity, change.key, change.clock)
+
+    async def _save(self) -> None:
+        """Save the position only after the keys before it have settled."""
+        saved = None
+        while True:
+            await asyncio.sleep(_SAVE_EVERY)
+            position = self._stream.position if self._stream else None
+            if position is None or position == saved:
+                continue
+            await self._replicator.drained()
+            try:
+                await self._store.state.save_position(_NAME, position)
+                saved = position
+            except SideError as error:
+                log.debug("position_unsaved", cause=str(error))

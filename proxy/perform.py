@@ -1,0 +1,171 @@
+"""The proxy performs an operation itself: on a store, or by a handler; and renders what the old endpoint would have sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from adapters.answer import enclose, extract
+from adapters.endpoint import EndpointSide
+from adapters.mapping import Mapper
+from adapters.marking import Transactions
+from adapters.prisma_errors import translated
+from adapters.side import Document, Missing, Operation, Outcome, SideName, Store
+from proxy.claims import Asked
+from proxy.failure import Failure
+from proxy.handlers import Answer, Call
+from proxy.upstreams import Endpoints
+from proxy.wallet import Wallets
+
+_CREATED = 201
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What one side answered to a request: the status, and the documents (a handler's: the JSON at the route's body)."""
+
+    status: int
+    value: Any
+
+    @property
+    def found(self) -> bool:
+        return self.status < 300
+
+
+NOTHING = Observation(404, ())
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A write that the proxy performed: what to answer, and the keys of each entity that it touched, with their marks."""
+
+    response: web.Response
+    keys: Mapping[str, tuple[str, ...]]
+    marks: Mapping[str, tuple[str, ...]]
+
+
+class Performer:
+    """Answers from the sides that the proxy reaches itself: stores and handlers."""
+
+    def __init__(
+        self,
+        stores: Mapping[SideName, Store],
+        endpoints: Endpoints,
+        mappers: Mapping[str, Mapper],
+        transactions: Transactions,
+        wallets: Wallets | None,
+    ) -> None:
+        self._stores = stores
+        self._endpoints = endpoints
+        self._mappers = mappers
+        self._transactions = transactions
+        self._wallets = wallets
+
+    async def read(self, side: SideName, asked: Asked) -> tuple[web.Response, Observation]:
+        """Answer a read from this side, for the client."""
+        account = await self._account(side, asked)
+        if asked.claim.handler is not None:
+            answer = await self._handled(asked, account)
+            return _json(answer.status, answer.body), _seen(asked, answer)
+        outcome = await self._stores[side].perform(asked.operation(account))
+        return self._render(asked, outcome), self._observed(asked, outcome)
+
+    async def observe(self, side: SideName, asked: Asked) -> Observation:
+        """What this side would answer to a read, for a comparison: the caller's account is looked up, never created."""
+        endpoint = self._endpoints.side(asked.claim.entity) if side == "legacy" else None
+        if endpoint is not None:
+            return await self._observe_endpoint(endpoint, asked)
+        account = None
+        if self._wallets and asked.wallet is not None:
+            account = await self._wallets.find(side, asked.wallet)
+            if account is None:
+                return NOTHING
+        if asked.claim.handler is not None:
+            return _seen(asked, await self._handled(asked, account))
+        return self._observed(asked, await self._stores[side].perform(asked.operation(account)))
+
+    async def _observe_endpoint(self, endpoint: EndpointSide, asked: Asked) -> Observation:
+        """The client's own request once more; a handler's route is compared as the JSON that it answers."""
+        if asked.claim.handler is not None:
+            try:
+                return Observation(200, await endpoint.answer(asked.http))
+            except Missing:
+                return NOTHING
+        operation = Operation(asked.claim.entity, asked.claim.route.do, request=asked.http)
+        return self._observed(asked, await endpoint.perform(operation))
+
+    async def write(self, side: SideName, asked: Asked, *, mark: bool) -> Written:
+        """Perform a write on this side and render its answer. Raises SideError and Failure."""
+        account = await self._account(side, asked)
+        if asked.claim.handler is not None:
+            return await self._handle(asked, account, mark=mark)
+        entity = asked.claim.entity
+        outcome = await self._stores[side].perform(asked.operation(account), mark=mark)
+        return Written(self._render(asked, outcome), {entity: outcome.keys}, {entity: outcome.marks})
+
+    async def _handled(self, asked: Asked, account: Document | None) -> Answer:
+        assert asked.claim.handler is not None
+        with translated():
+            answer: Answer = await asked.claim.handler(self._call(asked, account, self._transactions.client))
+        return answer
+
+    async def _handle(self, asked: Asked, account: Document | None, *, mark: bool) -> Written:
+        assert asked.claim.handler is not None
+        async with self._transactions.begin(mark=mark) as transaction:
+            call = self._call(asked, account, transaction.client)
+            answer = await asked.claim.handler(call)
+        for job in call.jobs:
+            await job()
+        return Written(_json(answer.status, answer.body), transaction.keys, transaction.marks)
+
+    def _observed(self, asked: Asked, outcome: Outcome) -> Observation:
+        if not outcome.documents:
+            return NOTHING
+        if self._endpoints.side(asked.claim.entity) is None:
+            return Observation(200, outcome.documents)
+        # An old endpoint's answer is only JSON: documents are compared as such an answer would have them.
+        answered = asked.claim.mapper.answered
+        return Observation(200, tuple(answered(document) for document in outcome.documents))
+
+    async def _account(self, side: SideName, asked: Asked) -> Document | None:
+        if asked.claim.route.auth != "wallet":
+            return None
+        if self._wallets is None or asked.wallet is None:
+            raise Failure(401, "Wallet address required")
+        return await self._wallets.account(asked.wallet, on=side)
+
+    def _call(self, asked: Asked, account: Document | None, db: Any) -> Call:
+        return Call(
+            db=db,
+            params=asked.params,
+            query=asked.query,
+            body=asked.json() if asked.claim.writes else {},
+            account=account,
+            now=datetime.now(UTC),
+            request_id=asked.request_id,
+            render=lambda entity, record: self._mappers[entity].record_body(record),
+            upstream=self._endpoints.call,
+        )
+
+    def _render(self, asked: Asked, outcome: Outcome) -> web.Response:
+        route, mapper = asked.claim.route, asked.claim.mapper
+        bodies = [mapper.to_body(document) for document in outcome.documents]
+        if route.do == "list":
+            return _json(route.status or 200, enclose(bodies, route.body, route.envelope))
+        if not bodies:
+            raise Failure(404, f"{mapper.model.name} not found")
+        status = route.status or (_CREATED if route.do == "create" else 200)
+        return _json(status, enclose(bodies[0], route.body, route.envelope))
+
+
+def _json(status: int, body: Any) -> web.Response:
+    return web.Response(status=status, body=orjson.dumps(body), content_type="application/json", charset="utf-8")
+
+
+def _seen(asked: Asked, answer: Answer) -> Observation:
+    return Observation(answer.status, extract(answer.body, asked.claim.route.body))

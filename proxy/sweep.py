@@ -1,0 +1,66 @@
+"""The sweep: settle the marks that their writer left behind, from whichever store's outbox."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import structlog
+
+from adapters.side import SideError, SideName, Store
+from proxy.flags import Flags
+from proxy.replicator import Replicator
+
+log = structlog.get_logger()
+
+_EVERY: Final = 5.0
+_MARGIN: Final = timedelta(seconds=5)
+_BATCH: Final = 500
+
+
+class Sweep:
+    """Looks for marks older than a write may take. Settling one that its writer settles as well is harmless."""
+
+    def __init__(
+        self,
+        stores: Mapping[SideName, Store],
+        entities: Iterable[str],
+        flags: Flags,
+        replicator: Replicator,
+        *,
+        write_deadline: timedelta,
+    ) -> None:
+        self._stores = stores
+        self._entities = tuple(entities)
+        self._flags = flags
+        self._replicator = replicator
+        self._age = write_deadline + _MARGIN
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="sweep")
+
+    async def stop(self) -> None:
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            for side, store in self._stores.items():
+                for entity in self._entities:
+                    try:
+                        await self._look(side, store, entity)
+                    except SideError as error:
+                        log.debug("sweep_failed", entity=entity, side=side, cause=str(error))
+            await asyncio.sleep(_EVERY)
+
+    async def _look(self, side: SideName, store: Store, entity: str) -> None:
+        oldest = datetime.now(UTC) - self._age
+        for mark in await store.marks(entity, _BATCH):
+            if mark.at > oldest:
+                return
+            if mark.key is not None and not self._replicator.pending(entity, mark.key):
+                self._replicator.changed(entity, [mark.key], [(side, mark.id)])

@@ -1,0 +1,71 @@
+"""A write: mark, primary write, respond, settle. The gate counts it and, while a flip is fenced, holds it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from proxy.claims import Asked
+from proxy.failure import Failure
+from proxy.flags import Flags
+from proxy.freshness import Freshness
+from proxy.gate import Gate, Held
+from proxy.perform import Performer
+from proxy.replicator import Replicator
+from proxy.upstreams import Endpoints
+
+
+class Writes:
+    """Answers writes of entities, on whichever side is the primary at that moment."""
+
+    def __init__(
+        self,
+        flags: Flags,
+        gates: Mapping[str, Gate],
+        endpoints: Endpoints,
+        performer: Performer,
+        replicator: Replicator,
+        freshness: Freshness,
+    ) -> None:
+        self._flags = flags
+        self._gates = gates
+        self._endpoints = endpoints
+        self._performer = performer
+        self._replicator = replicator
+        self._freshness = freshness
+        self._running: set[asyncio.Task[web.StreamResponse]] = set()
+
+    async def answer(self, request: web.BaseRequest, asked: Asked) -> web.StreamResponse:
+        gate = self._gates[asked.claim.entity]
+        try:
+            await gate.enter()
+        except Held:
+            raise Failure(503, "The entity is changing sides", reason="held", retry_after=1) from None
+        # From here the client may leave, but what its write has begun is finished: it runs in a task of its own.
+        task = asyncio.create_task(self._write(request, asked, gate))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return await asyncio.shield(task)
+
+    async def finished(self) -> None:
+        """Return once every write that had begun has ended."""
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _write(self, request: web.BaseRequest, asked: Asked, gate: Gate) -> web.StreamResponse:
+        entity = asked.claim.entity
+        try:
+            meaning = self._flags.meaning(entity)
+            if meaning.primary == "legacy" and self._endpoints.serve(entity):
+                # The change stream is the record of what the old server did: a forwarded write needs no mark.
+                response = await self._endpoints.forward(request, asked, shield=meaning.settles)
+                self._freshness.forwarded(entity)
+                return response
+            written = await self._performer.write(meaning.primary, asked, mark=meaning.settles)
+            for touched, keys in written.keys.items():
+                marks = [(meaning.primary, mark) for mark in written.marks.get(touched, ())]
+                self._replicator.changed(touched, keys, marks)
+            return written.response
+        finally:
+            gate.leave()
