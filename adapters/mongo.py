@@ -10,7 +10,6 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo.read_preferences import Primary
 
-from adapters.change_stream import ChangeStream
 from adapters.change_stream import ChangeStream, Position
 from adapters.mongo_calls import within
 from adapters.mongo_collection import Collection, Raw
@@ -106,7 +105,7 @@ class MongoStore:
             raise StandaloneServer("settling to Mongo needs transactions: run it as a replica set (one node is enough)")
         return await self._settling.apply(entity, token, documents)
 
-    def changes(self, *, replica: str, resume: Position | None) -> ChangeStream:
+    def changes(self, *, replica: str, resume: Position | None = None) -> ChangeStream:
         """The change stream of all collections, not opened yet, for the process of that name."""
         return ChangeStream(self._database, self._collections, replica=replica, resume=resume, deadline=self._write)
 
@@ -132,10 +131,6 @@ class MongoStore:
         async with within(self._read):
             return int(await self._database[self._collections[entity].name].count_documents({}))
 
-    def change_stream(self, replica: str, resume: Mapping[str, Any] | None = None) -> ChangeStream:
-        """What changes in the collections, followed by this replica: to be opened, or resumed, by the caller."""
-        return ChangeStream(self._database, self._collections, replica=replica, resume=resume, deadline=self._write)
-
     async def flags(self) -> list[Flag]:
         return await self.state.flags()
 
@@ -154,9 +149,21 @@ class MongoStore:
     async def forget_replica(self, id: str) -> None:
         await self.state.forget_replica(id)
 
-    async def save_position(self, name: str, token: Mapping[str, Any]) -> None:
+    async def save_position(self, name: str, token: Position) -> None:
         """Remember where the change stream of that name goes on after a restart."""
         await self.state.save_position(name, token)
 
-    async def load_position(self, name: str) -> Mapping[str, Any] | None:
+    async def load_position(self, name: str) -> Position | None:
         return await self.state.load_position(name)
+
+
+async def existing_collections(url: str, *, deadline: float = 3.0) -> set[str] | None:
+    """The names of the database's collections; None where there is no asking."""
+    client: AsyncIOMotorClient[Raw] = AsyncIOMotorClient(url, serverSelectionTimeoutMS=int(deadline * 1000))
+    try:
+        async with within(deadline):
+            return set(await client.get_default_database().list_collection_names())
+    except Unavailable:
+        return None
+    finally:
+        client.close()

@@ -81,14 +81,15 @@ class Attempt:
     def __init__(self, marks: AsyncIOMotorCollection[Raw], entity: str, marked: bool) -> None:
         self._marks = marks
         self.entity = entity
-        self.mark = ObjectId() if marked else None
+        self._marked = marked
+        self.mark: ObjectId | None = None
         self.ready = False
         self.written = False
 
     async def begin(self, key: Key) -> None:
         """Leave the mark, before the write."""
-        if self.mark:
-            at = datetime.now(UTC)
+        if self._marked:
+            self.mark, at = ObjectId(), datetime.now(UTC)
             await self._marks.insert_one({"_id": self.mark, "entity": self.entity, "key": key, "at": at})
         self.ready = True
 

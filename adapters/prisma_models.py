@@ -13,6 +13,8 @@ from adapters.engine import Call, Engine
 from adapters.mapping import Mapper
 from adapters.prisma_errors import translated
 from adapters.prisma_settle import Statements
+from adapters.prisma_state import PrismaState
+from adapters.schema import Model
 from adapters.side import (
     Applied,
     Conflict,
@@ -26,8 +28,6 @@ from adapters.side import (
     Outcome,
     SideError,
 )
-from adapters.prisma_state import PrismaState
-from adapters.schema import Model
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,14 +61,17 @@ def _of_values(one: Any, other: Any, node: Node) -> Iterator[Change]:
         return
     from deepdiff import DeepDiff  # its import takes as long as a hundred comparisons, and most processes never need it
 
+    settled = _settled(one, other, node)
     tree = DeepDiff(
         one,
-        _settled(one, other, node),
+        settled,
         view="tree",
         ignore_private_variables=False,
         threshold_to_diff_deeper=0,
         ignore_nan_inequality=True,
     )
+    if not tree:  # to DeepDiff a date without a zone is one in UTC
+        yield from _coarse(one, settled, node)
     for name, levels in tree.items():
         kind = _KINDS.get(name, "value")
         for level in levels:
@@ -77,7 +80,7 @@ def _of_values(one: Any, other: Any, node: Node) -> Iterator[Change]:
 
 
 def _coarse(one: Any, other: Any, node: Node) -> Iterator[Change]:
-    """For what is too large for DeepDiff: which fields differ."""
+    """Which fields differ, for what DeepDiff is not asked or sees no difference in."""
     if not (isinstance(one, dict) and isinstance(other, dict)):
         yield Change(ROOT, "value", one, other)
         return

@@ -147,11 +147,23 @@ def _fields(rules: Mapping[str, FieldRule], model: Model, place: Place) -> Itera
             yield from check_function((*below, "functions", "to_legacy"), rule.functions.to_legacy, 1)
         if rule.functions and rule.split:
             yield Finding(below, "expected either split or functions, not both")
+        for key, path in (("from", rule.source), ("body", rule.body)):
+            if path is not None and not _is_path(path):
+                yield Finding((*below, key), "expected names separated by dots, none starting with $, unlike", path)
+        if name in model.ids and rule.source not in (None, "_id"):
+            yield Finding((*below, "from"), "a document is known by its _id and by nothing else; expected _id")
         if rule.split and rule.source is None:
             yield Finding((*below, "split"), "expected from, the legacy string that is split")
         if name in known:
             yield from _legacy_type(rule, model.fields[name], below)
     yield from _sources(rules, model, place)
+    yield from _parts(rules, place)
+
+
+def _is_path(path: str) -> bool:
+    """A place in a document: never an operator, never inside a document that is a list."""
+    first, *rest = path.split(".")
+    return all((first, *rest)) and not any(step.startswith("$") for step in (first, *rest)) and not first.isdigit()
 
 
 def _legacy_type(rule: FieldRule, field: Field, place: Place) -> Iterator[Finding]:
@@ -178,6 +190,16 @@ def _sources(rules: Mapping[str, FieldRule], model: Model, place: Place) -> Iter
             problem = f"{sibling} is at the same legacy path or around it; expected a path of its own"
             yield Finding((*place, where, "from"), problem)
         taken[path] = (name, rule)
+
+
+def _parts(rules: Mapping[str, FieldRule], place: Place) -> Iterator[Finding]:
+    """The fields that share a string are its parts 0, 1 and so on, without a gap."""
+    taken = {(rule.source, rule.split.part): name for name, rule in rules.items() if rule.split}
+    for (source, part), name in taken.items():
+        if part > 0 and (source, part - 1) not in taken:
+            yield Finding(
+                (*place, name, "split", "part"), f"no field is part {part - 1}; expected parts from 0 without a gap"
+            )
 
 
 def _share(one: FieldRule | None, other: FieldRule | None) -> bool:
@@ -207,7 +229,7 @@ def _compare(compare: Compare, model: Model, place: Place) -> Iterator[Finding]:
             remedy = "expected a duration such as 1s" if field.type == "DateTime" else "expected no tolerance"
             yield Finding(below, f"a number is a tolerance of numbers; {field.name} is {field.type}; {remedy}")
     if compare.comparator:
-        yield from check_function((*place, "comparator"), compare.comparator)
+        yield from check_function((*place, "comparator"), compare.comparator, 2)
 
 
 def _path_problem(place: Place, path: str, got: str | None, model: Model) -> Finding | None:

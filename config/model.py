@@ -98,7 +98,8 @@ class Compare(Part):
     """Whether a field that is not there is the same as one that is null."""
 
     comparator: str | None = None
-    """A Python function, `module:name`, that has the last word."""
+    """A Python function, `module:name`, of the legacy and the Prisma value, that is asked first about two that differ: True,
+    they count as the same."""
 
 
 class Route(Part):
@@ -117,7 +118,8 @@ class Route(Part):
     """By Prisma field: the value that a write gives it, whatever the body says. May hold placeholders."""
 
     accepts: list[str] | None = None
-    """The Prisma fields that a write takes from the request body. Unless said: all that are mapped."""
+    """The Prisma fields that a write takes from the request body. Unless said: all but the id and the times that the
+    schema sets itself."""
 
     order: list[str] = []
     """Prisma fields to sort a list by; `-` before a name for descending."""

@@ -34,6 +34,13 @@ def _tolerance(value: Any) -> Any:
     return value if isinstance(value, int | float) else _duration(value)
 
 
+def _not_negative(value: timedelta | float) -> timedelta | float:
+    amount = value.total_seconds() if isinstance(value, timedelta) else value
+    if not amount >= 0:
+        raise ValueError("expected a tolerance of 0 or more")
+    return value
+
+
 def _positive(value: timedelta) -> timedelta:
     if value <= timedelta(0):
         raise ValueError("expected more than nothing: a deadline that has passed at once lets nothing through")
@@ -42,5 +49,5 @@ def _positive(value: timedelta) -> timedelta:
 
 Duration = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_positive)]
 Size = Annotated[int, BeforeValidator(_size)]
-Tolerance = Annotated[timedelta | float, BeforeValidator(_tolerance)]
+Tolerance = Annotated[timedelta | float, BeforeValidator(_tolerance), AfterValidator(_not_negative)]
 Percent = Annotated[int, Field(ge=0, le=100)]

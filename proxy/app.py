@@ -129,6 +129,7 @@ class Proxy:
         )
         performer = Performer(by_side, endpoints, mappers, transactions, wallets)
         shadow = Shadow(
+            self.flags,
             performer,
             freshness,
             {name: Rules.of(entity.compare) for name, entity in config.entities.items()},

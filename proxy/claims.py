@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from adapters.answer import extract
 from adapters.mapping import Mapper
 from adapters.side import Document, HttpRequest, Invalid, Operation
 from config import templates
+from config.functions import load_function
 from config.model import Config, Route
 from config.paths import Router, compile_pattern
 from config.templates import Missing, Sources, Template
@@ -101,12 +101,13 @@ def _count(name: str, value: Any, least: int, most: int | None) -> int:
 
 def compile_claims(config: Config, mappers: Mapping[str, Mapper]) -> Router[Claim]:
     """The router over all routes of all entities."""
-    return Router(
+    routes = (
         (method, compile_pattern(path), _compile(entity, route, mappers[entity]))
         for entity, declared in config.entities.items()
         for route in declared.routes
         for method, _, path in (route.on.partition(" "),)
     )
+    return Router(routes, strict=config.strict_paths)
 
 
 def _compile(entity: str, route: Route, mapper: Mapper) -> Claim:
@@ -119,12 +120,5 @@ def _compile(entity: str, route: Route, mapper: Mapper) -> Claim:
         take=None if route.do != "list" else templates.compile(route.most if route.take is None else route.take),
         skip=templates.compile(route.skip),
         order=tuple((name.removeprefix("-"), name.startswith("-")) for name in route.order),
-        handler=None if route.handler is None else resolve(route.handler),
+        handler=None if route.handler is None else load_function(route.handler),
     )
-
-
-def resolve(reference: str) -> Callable[..., Any]:
-    """The function that `module:name` names; the configuration's check has seen that it is there."""
-    module, _, name = reference.partition(":")
-    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    return found

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -17,18 +18,23 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from typer.exceptions import TyperException
 
+from adapters.mongo import existing_collections
 from adapters.schema import Schema, SchemaMissing, load_schema
 from adapters.side import SideError
-from config.load import load
 from config.faults import ConfigError
+from config.load import load
 from config.model import Config, Stage
 from config.settings import Settings, SettingsError, read_settings
 from proxy import events
 from proxy.app import Stores, build_stores, parents_of
+from proxy.backfill import backfill
 from proxy.cutover import Cutover, Refused
+from proxy.flags import Flags
+from proxy.settle import Settler
 
 _MISTAKE: Final = 2
 _FAILED: Final = 1
+_SHOWN: Final = 20
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Moves live traffic from MongoDB to Prisma.")
 flag_app = typer.Typer(no_args_is_help=True, help="Show and change the entities' flags.")
@@ -71,10 +77,19 @@ def _read(config: Path | None) -> tuple[Config, Settings, Schema]:
     return load(settings.config, environ, schema), settings, schema
 
 
+def _read_with_collections(config: Path | None) -> tuple[Config, Settings, Schema]:
+    """The same, checked against the database as well, where there is one with anything in it to be checked against."""
+    found, settings, schema = _read(config)
+    existing = uvloop.run(existing_collections(settings.mongo_url))
+    if existing:
+        found = load(settings.config, os.environ, schema, existing)
+    return found, settings, schema
+
+
 @app.command()
 def check(config: ConfigFile = None) -> None:
     """Check the configuration and the environment, and say what is wrong."""
-    found, settings, _ = _read(config)
+    found, settings, _ = _read_with_collections(config)
     routes = sum(len(entity.routes) for entity in found.entities.values())
     Console().print(f"{settings.config}: {len(found.entities)} entities, {routes} routes")
 
@@ -88,7 +103,7 @@ def serve(
     """Run the proxy."""
     from proxy.serve import serve as run  # the web server is not needed by the other commands
 
-    found, settings, schema = _read(config)
+    found, settings, schema = _read_with_collections(config)
     changes: dict[str, Any] = {k: v for k, v in (("host", host), ("port", port)) if v is not None}
     settings = settings.model_copy(update=changes)
     events.configure(settings.log, settings.log_level)
@@ -162,6 +177,36 @@ async def connected(config: Config, settings: Settings, schema: Schema) -> Async
         await asyncio.gather(*(side.disconnect() for side in sides))
 
 
+@app.command("backfill")
+def backfill_command(
+    entities: Annotated[list[str], typer.Argument(help="The entities, parents first")], config: ConfigFile = None
+) -> None:
+    """Settle everything that the primary of an entity holds: what was there before dualwrite."""
+    found, settings, schema = _read(config)
+    for entity in entities:
+        if entity not in found.entities:
+            raise Mistake(f"backfill: unknown entity {entity}; expected one of {', '.join(found.entities)}")
+    events.configure("console", "error")
+
+    async def run() -> bool:
+        console = Console()
+        clean = True
+        async with connected(found, settings, schema) as stores:
+            flags = Flags(found.entities, stores.by_side().values())
+            await flags.refresh()
+            settler = Settler(stores.by_side(), flags, parents_of(found, schema))
+            for entity in entities:
+                done = await backfill(entity, stores.by_side(), flags, settler)
+                console.print(f"{entity}: {done.settled} settled, {len(done.refused)} refused")
+                for key, cause in islice(done.refused.items(), _SHOWN):
+                    console.print(f"  {key}: {cause}", markup=False)
+                clean &= not done.refused
+        return clean
+
+    if not uvloop.run(run()):
+        raise typer.Exit(_FAILED)
+
+
 @app.command()
 def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything running and print what to try")] = False,
@@ -171,4 +216,4 @@ def demo(
         from examples.proxim8.demo import run
     except ModuleNotFoundError as error:
         raise Mistake(f"demo: {error.name} is not here; expected to run in a clone, after its set-up") from None
-    raise typer.Exit(uvloop.run(run(keep=keep)))
+    raise typer.Exit(asyncio.run(run(keep=keep)))

@@ -55,7 +55,9 @@ class Dispatch:
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         request["request_id"] = request_id = accepted_id(request.headers.get("X-Request-Id"))
-        matched = self._router.match(request.method, request.raw_path.partition("?")[0])
+        # A HEAD is the GET that its entity's route names, without the body (RFC 9110 9.3.2).
+        method = "GET" if request.method == "HEAD" else request.method
+        matched = self._router.match(method, request.raw_path.partition("?")[0])
         self._idle.enter()
         try:
             if matched is None:

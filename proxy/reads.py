@@ -53,18 +53,19 @@ class Reads:
     async def answer(self, request: web.BaseRequest, asked: Asked) -> web.StreamResponse:
         entity = asked.claim.entity
         flag, meaning = self._flags[entity], self._flags.meaning(entity)
+        compared = request.method != "HEAD" and self._is_compared(flag, meaning)
         if self._is_for_secondary(flag, meaning, asked):
             served = await self._from_secondary(meaning, asked)
             if served is not None:
                 return served
         if meaning.primary == "legacy" and self._endpoints.serve(entity):
-            tap = Tap(self._bound) if self._is_compared(flag, meaning) else None
+            tap = Tap(self._bound) if compared else None
             response = await self._endpoints.forward(request, asked, tap=tap)
             if tap is not None:
                 self._compare(asked, meaning.primary, partial(from_tap, asked, tap))
             return response
         answer, observation = await self._performer.read(meaning.primary, asked)
-        if self._is_compared(flag, meaning):
+        if compared:
             self._compare(asked, meaning.primary, lambda: observation)
         return answer
 

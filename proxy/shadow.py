@@ -22,6 +22,7 @@ from comparators.group import Group, group
 from comparators.rules import Rules
 from proxy.claims import Asked
 from proxy.failure import Failure
+from proxy.flags import Flags
 from proxy.freshness import Freshness
 from proxy.metrics import Metrics
 from proxy.perform import NOTHING, Observation, Performer
@@ -48,12 +49,14 @@ class Shadow:
 
     def __init__(
         self,
+        flags: Flags,
         performer: Performer,
         freshness: Freshness,
         rules: Mapping[str, Rules],
         reports: Reports,
         metrics: Metrics,
     ) -> None:
+        self._flags = flags
         self._performer = performer
         self._freshness = freshness
         self._rules = rules
@@ -78,12 +81,17 @@ class Shadow:
     async def _experiment(self, asked: Asked, side: SideName, control: Observation | Unobservable) -> str:
         if isinstance(control, Unobservable):
             return "skipped"
+        epoch = self._flags[asked.claim.entity].epoch
+        if not self._flags.meaning(asked.claim.entity).compares:
+            return "skipped"  # it waited here while the entity moved on
         other: SideName = "prisma" if side == "legacy" else "legacy"
         candidate = await self._performer.observe(other, asked)
         legacy, prisma = (control, candidate) if side == "legacy" else (candidate, control)
         if self._difference(asked, legacy, prisma) is None:
             return "equal"
         remaining = await self._confirmed(asked)
+        if self._flags[asked.claim.entity].epoch != epoch:
+            return "skipped"
         if remaining is None:
             return "lag"
         self._report(asked, remaining)

@@ -11,6 +11,7 @@ from aiohttp.http import StreamWriter
 from aiohttp.web_protocol import RequestHandler
 
 _BUFFER: Final = 64 * 1024
+_LAST_WORDS: Final = 10.0  # seconds that an end has to take what is left for it
 
 
 class _Inbox:
@@ -83,3 +84,4 @@ def _deliver_rest(reader: StreamReader, sink: BaseProtocol) -> None:
     if rest and not transport.is_closing():
         transport.write(rest)
     transport.close()
+    asyncio.get_running_loop().call_later(_LAST_WORDS, transport.abort)

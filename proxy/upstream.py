@@ -139,8 +139,8 @@ class Upstream:
             self._idle.append(connection)
             if self._sweep is None:
                 self._sweep = loop.call_later(self.timeouts.keep_alive, self._close_expired)
-        elif handler.transport is not None:
-            handler.transport.abort()
+        elif not connection.transport.is_closing():
+            connection.transport.abort()
         self._give_up_place()
 
     def close(self) -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from adapters.bson_values import forms
+from adapters.mapping import Mapper
 from adapters.schema import load_schema
+from comparators.rules import Rules
 from config.faults import ConfigError
 from config.fields import legacy_forms
 from config.load import load
@@ -96,6 +98,12 @@ def test_an_alias_is_what_it_stands_for(tmp_path: Path) -> None:
     assert loaded(tmp_path, text).entities["video"].compare.unordered == ["data.at"]
 
 
+def test_two_fields_may_be_the_parts_of_one_string(tmp_path: Path) -> None:
+    first, second = "{from: names, split: {by: ' ', part: 0}}", "{from: names, split: {by: ' ', part: 1}}"
+    text = GOOD.replace("title: {from: info.title}", f"title: {first}\n      jobId: {second}")
+    assert loaded(tmp_path, text).entities["video"].fields["jobId"].source == "names"
+
+
 def test_proxim8_has_its_five_entities(proxim8: Config) -> None:
     assert {
         name: (entity.collection, entity.model, entity.legacy.upstream) for name, entity in proxim8.entities.items()
@@ -130,6 +138,15 @@ def test_proxim8_claims(proxim8: Config, request_line: str, expected: str | None
     method, _, path = request_line.partition(" ")
     matched = Router(routes).match(method, path)
     assert (matched and matched[0]) == expected
+
+
+def test_proxim8_can_be_mapped_and_compared(proxim8: Config) -> None:
+    schema = load_schema()
+    for entity in proxim8.entities.values():
+        mapper = Mapper(entity, schema.models[entity.model], schema)
+        assert mapper.key_path == "_id"
+        assert mapper.body_name("id") == ("_id" if entity.legacy.upstream == "core" else "id")
+        assert Rules.of(entity.compare).comparator is None
 
 
 def test_proxim8_needs_its_environment() -> None:

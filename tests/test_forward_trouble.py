@@ -189,7 +189,8 @@ async def test_an_answer_that_breaks_off_never_looks_complete(beginning: bytes, 
         if end == "stalls":
             await until_gone(peer)
 
-    async with origin(script) as old, proxy(old.url, timeouts=SHORT, tapped=100) as running, running.client() as client:
+    timeouts = Timeouts(first_byte=1000, idle=0.1)
+    async with origin(script) as old, proxy(old.url, timeouts=timeouts, tapped=100) as running, running.client() as client:
         await client.send(GET)
         try:
             await client.message()
@@ -199,6 +200,20 @@ async def test_an_answer_that_breaks_off_never_looks_complete(beginning: bytes, 
         async with asyncio.timeout(DEADLINE):
             await running.taps[0].wait()
         assert running.taps[0].complete is False
+
+
+async def test_a_body_may_take_longer_than_its_first_byte() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.message()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
+        for piece in (b"all ", b"of ", b"it"):
+            await asyncio.sleep(0.2)
+            await peer.send(piece)
+        await until_gone(peer)
+
+    timeouts = Timeouts(first_byte=0.1, idle=1000)
+    async with origin(script) as old, proxy(old.url, timeouts=timeouts) as running:
+        assert (await running.ask(GET)).body == b"all of it"
 
 
 async def test_a_malformed_chunk_inside_an_answer_breaks_it_off() -> None:

@@ -248,9 +248,7 @@ async def test_a_validators_refusal_names_the_field_and_its_mark_is_gone(store: 
     assert await marks_left(store) == 0
 
 
-async def test_the_mark_is_there_before_the_write_can_be_seen(
-    store: MongoStore, raw: Database, mongo_url: str
-) -> None:
+async def test_the_mark_is_there_before_the_write_can_be_seen(store: MongoStore, raw: Database, mongo_url: str) -> None:
     """The write waits at a fail point: its mark is there, it is not."""
     async with failing(mongo_url, "hangDuringBatchInsert", {"nss": f"{raw.name}.accounts"}):
         writing = asyncio.create_task(store.perform(create("0xa"), mark=True))
@@ -265,10 +263,12 @@ async def test_the_mark_is_there_before_the_write_can_be_seen(
 async def test_a_write_whose_answer_is_lost_keeps_its_mark(store: MongoStore, raw: Database, mongo_url: str) -> None:
     # Both the write and its one retry lose their connection.
     data = {"failCommands": ["insert"], "closeConnection": True, "namespace": f"{raw.name}.accounts"}
-    async with connected(with_database(mongo_url, raw.name), write=1.0) as impatient:
-        async with failing(mongo_url, "failCommand", data):
-            with pytest.raises(Unavailable) as raised:
-                await impatient.perform(create("0xa"), mark=True)
+    async with (
+        connected(with_database(mongo_url, raw.name), write=1.0) as impatient,
+        failing(mongo_url, "failCommand", data),
+    ):
+        with pytest.raises(Unavailable) as raised:
+            await impatient.perform(create("0xa"), mark=True)
     assert raised.value.sent
     assert await marks_left(store) == 1
 
@@ -291,7 +291,12 @@ async def test_a_write_without_its_mark_is_not_sent(store: MongoStore, raw: Data
 
 
 async def test_a_write_that_hangs_ends_with_its_deadline(mongo_database: str, raw: Database, mongo_url: str) -> None:
-    data = {"failCommands": ["insert"], "blockConnection": True, "blockTimeMS": 60_000, "namespace": f"{raw.name}.accounts"}
+    data = {
+        "failCommands": ["insert"],
+        "blockConnection": True,
+        "blockTimeMS": 2_000,
+        "namespace": f"{raw.name}.accounts",
+    }
     async with connected(mongo_database, write=0.3) as impatient:
         async with failing(mongo_url, "failCommand", data):
             with pytest.raises(Unavailable) as raised:
@@ -374,9 +379,7 @@ async def test_apply_inserts_updates_deletes_and_leaves_alone(store: MongoStore,
     assert set(found) == {kept["id"], changed["id"], made["id"]}
     assert found[changed["id"]]["walletAddress"] == "0xnew"
     assert found[changed["id"]]["unmapped"] == 1
-    assert (await store.hold("account", list(found))).documents == {
-        d["id"]: d for d in (kept, changed, made)
-    }
+    assert (await store.hold("account", list(found))).documents == {d["id"]: d for d in (kept, changed, made)}
 
 
 async def test_apply_of_what_is_there_writes_nothing(store: MongoStore, raw: Database) -> None:
@@ -460,9 +463,7 @@ async def test_what_cannot_be_mapped_is_refused_alone(store: MongoStore) -> None
     assert isinstance(applied.refused[bad["id"]], Invalid)
 
 
-async def test_apply_survives_a_commit_whose_answer_is_lost(
-    store: MongoStore, raw: Database, mongo_url: str
-) -> None:
+async def test_apply_survives_a_commit_whose_answer_is_lost(store: MongoStore, raw: Database, mongo_url: str) -> None:
     document = account("0xa")
     data = {"failCommands": ["commitTransaction"], "closeConnection": True}
     async with failing(mongo_url, "failCommand", data, times=3):
@@ -475,7 +476,7 @@ async def test_apply_that_runs_out_of_time_lets_go_of_its_keys(
     mongo_database: str, store: MongoStore, mongo_url: str
 ) -> None:
     document = account("0xa")
-    data = {"failCommands": ["commitTransaction"], "blockConnection": True, "blockTimeMS": 60_000}
+    data = {"failCommands": ["commitTransaction"], "blockConnection": True, "blockTimeMS": 2_000}
     async with connected(mongo_database, write=0.5) as impatient:
         async with failing(mongo_url, "failCommand", data, times=1):
             with pytest.raises(Unavailable) as raised:

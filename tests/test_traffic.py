@@ -19,7 +19,7 @@ from examples.proxim8.traffic import Traffic, TrafficResult, Unexpected
 
 SECRET = "the secret of the old servers in the tests of the traffic"
 ENTITIES = {"account", "profile", "video", "notification", "nft_ownership"}
-DEADLINE = 30.0
+DEADLINE = 60.0
 
 
 class Front:
@@ -125,15 +125,15 @@ async def test_it_seeds_through_the_api(front: Front, module_mongo_database: str
 async def test_it_finds_nothing_wrong_with_the_old_servers(front: Front) -> None:
     async with Traffic(front.url, secret=SECRET, wallets=10, rate=400, concurrency=8) as traffic:
         await traffic.seed_documents(20, profiles=30, videos=30, notifications=30, nfts=30)
-        result = await run_until(traffic, lambda result: result.operations >= 2000)
+        result = await run_until(traffic, lambda result: result.operations >= 800)
     assert result.troubles == ()
     assert result.errors == 0
-    assert result.requests >= result.operations >= 2000
+    assert result.requests >= result.operations >= 800
     assert {entity for entity, _ in result.figures} == ENTITIES | {"forwarded"}
     for entity in ENTITIES:
         for kind in ("read", "write"):
             figures = result.figures[entity, kind]
-            assert figures.requests > 20
+            assert figures.requests > 10
             assert 0 < figures.p50 <= figures.p99 <= figures.longest
 
 

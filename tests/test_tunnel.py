@@ -79,6 +79,26 @@ async def test_the_last_words_of_a_client_arrive() -> None:
             await heard.wait()
 
 
+async def test_the_last_words_of_a_client_arrive_at_a_slow_upstream() -> None:
+    words = bytes(range(256)) * 256 * 128
+    heard = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await accept(peer)
+        for at in range(0, len(words), 65536):
+            assert await peer.exactly(65536) == words[at : at + 65536]
+            await asyncio.sleep(0)
+        assert await peer.rest() == b""
+        heard.set()
+
+    async with origin(script) as old, proxy(old.url) as running:
+        async with running.client() as client:
+            await upgraded(client)
+            await client.send(words)
+        async with asyncio.timeout(DEADLINE):
+            await heard.wait()
+
+
 async def test_the_last_words_of_an_upstream_arrive() -> None:
     async def script(peer: Peer) -> None:
         await accept(peer)
@@ -125,12 +145,13 @@ async def test_a_silent_tunnel_ends_on_both_sides() -> None:
 
 
 async def test_the_deadline_of_an_answer_does_not_end_a_tunnel() -> None:
-    timeouts = Timeouts(first_byte=0.1, idle=0.1, tunnel=0.5)
+    timeouts = Timeouts(first_byte=0.1, idle=0.1)
 
     async def script(peer: Peer) -> None:
         await accept(peer)
-        await asyncio.sleep(0.3)
-        await peer.send(b"still here")
+        for word in (b"still ", b"here"):
+            await asyncio.sleep(0.3)
+            await peer.send(word)
         await until_gone(peer)
 
     async with origin(script) as old, proxy(old.url, timeouts=timeouts) as running, running.client() as client:

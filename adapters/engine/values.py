@@ -16,6 +16,7 @@ from adapters.engine.errors import Invalid
 
 _SAFE: Final = 2**53 - 1
 _INT64: Final = 2**63
+_CHARACTERS_OF_15_DIGITS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +51,12 @@ def _integer(value: int) -> Any:
     raise Invalid("an integer is beyond 64 bits")
 
 
-def _number(value: float) -> float:
+def _number(value: float) -> Any:
     if not math.isfinite(value):
         raise Invalid("a number is not finite")
-    return value
+    digits = repr(value)
+    # Prisma's query compiler rounds a number to 16 digits, but takes a decimal for a Float as it is.
+    return value if len(digits) <= _CHARACTERS_OF_15_DIGITS else {"$type": "Decimal", "value": digits}
 
 
 def _datetime(value: datetime) -> Any:

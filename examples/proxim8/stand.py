@@ -78,7 +78,7 @@ async def stand(
             "STRANGLER_LOG": "json",
             **(settings or {}),
         }
-        argv = [Path(sys.executable).with_name("strangler"), "serve"]
+        argv: list[str | Path] = [Path(sys.executable).with_name("strangler"), "serve"]
         async with program("proxy", argv, folder=folder, cwd=ROOT, env=environment, ready_line='"serving"') as proxy:
             admin = json.loads(proxy.greeting)["admin"]
             yield Stand(url, admin, stores, secret, environment, proxy, old)

@@ -62,6 +62,7 @@ class Traffic:
         self._wallets = [f"0x{self._run}wallet{number}" for number in range(wallets)]
         self._owners: list[Owner] = []
         self._known: dict[str, list[Document]] = {}
+        self._visitors: dict[int, Visitor] = {}
         self._tally = Tally()
 
     async def __aenter__(self) -> Self:
@@ -140,7 +141,9 @@ class Traffic:
         loop = asyncio.get_running_loop()
         rng = Random(f"{self._seed} worker {number}")
         owners = self._owners[number :: self._concurrency]
-        visitor = Visitor(self._client, rng, f"{self._run}-{number}", owners, self._known)
+        if number not in self._visitors:  # in a second run they come back, with what is theirs
+            self._visitors[number] = Visitor(self._client, rng, f"{self._run}-{number}", owners, self._known)
+        visitor = self._visitors[number]
         weights, visits = zip(*VISITS, strict=True)
         due, interval = started + number / self._rate, self._concurrency / self._rate
         while not await _set_before(stop, due):

@@ -107,16 +107,15 @@ class Visitor:
         self.generated.append((video["id"], time.monotonic()))
 
     async def follow(self, patience: float = 60.0) -> None:
-        """The oldest generated video is there, and is ready or has failed once `patience` seconds have passed."""
+        """A generated video is there, and is ready or has failed once `patience` seconds have passed; each in turn."""
         if not self.generated:
             return
-        video_id, since = self.generated.popleft()
+        self.generated.rotate(-1)
+        video_id, since = self.generated[-1]
         video = (await self.client.call("video", VIDEO.read, video_id))["data"]
-        if video["status"] in ("COMPLETED", "FAILED"):
-            return
-        waited = time.monotonic() - since
-        self.client.check("video", VIDEO.read, waited < patience, f"still {video['status']} after {waited:.0f} s")
-        self.generated.append((video_id, since))
+        ended, waited = video["status"] in ("COMPLETED", "FAILED"), time.monotonic() - since
+        still = f"still {video['status']} after {waited:.0f} s"
+        self.client.check("video", VIDEO.read, ended or waited < patience, still)
 
     async def _with_one(self, resource: Resource, act: Callable[[Owned], Awaitable[None]]) -> None:
         """Act on a document of one's own, at random; where that goes wrong, nothing is claimed of it any more."""

@@ -45,6 +45,9 @@ class JsonText {
   }
 }
 
+// Parameters of raw queries that PostgreSQL reads best from their text.
+const TEXTUAL = new Set(['Json', 'Decimal', 'BigInt'])
+
 /** Turns the tagged values of a request into the client's own, in place, and a Json field's null into the database's. */
 export function reviver(Prisma, models) {
   const tagged = {
@@ -84,7 +87,7 @@ export function reviver(Prisma, models) {
       values.map(function parameter(value) {
         if (Array.isArray(value)) return value.map(parameter)
         if (value === null || typeof value !== 'object') return value
-        return value.$type === 'Json' ? value.value : untag(value)
+        return TEXTUAL.has(value.$type) ? value.value : untag(value)
       }),
   }
 }
@@ -115,7 +118,9 @@ export function writer(Prisma) {
   function numberText(value) {
     if (Object.is(value, -0)) return '-0.0'
     if (!Number.isFinite(value)) unusual = true
-    return String(value)
+    const digits = String(value)
+    // A float beyond 2^53 prints as digits that are those of another integer.
+    return Number.isInteger(value) && !Number.isSafeInteger(value) && !digits.includes('e') ? `${digits}.0` : digits
   }
 
   function jsonText(marked) {

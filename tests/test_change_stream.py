@@ -1,0 +1,319 @@
+"""What changes in the legacy collections, as the change stream tells it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from bson import ObjectId
+from pymongo import AsyncMongoClient
+from pymongo.asynchronous.database import AsyncDatabase
+
+from adapters.change_stream import Change, ChangeStream, Position, StreamLost
+from adapters.mapping import Mapper
+from adapters.mongo import Collection, MongoStore
+from adapters.schema import load_schema
+from adapters.side import Operation
+from config.model import Entity
+
+Database = AsyncDatabase[dict[str, Any]]
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[MongoStore]:
+    schema = load_schema()
+    entities = {
+        "account": Entity(collection="accounts", model="Account"),
+        "profile": Entity(collection="profiles", model="Profile"),
+    }
+    collections = {
+        name: Collection(entity.collection, Mapper(entity, schema.models[entity.model], schema))
+        for name, entity in entities.items()
+    }
+    store = MongoStore(url, collections)
+    try:
+        await store.connect()
+        yield store
+    finally:
+        await store.disconnect()
+
+
+@asynccontextmanager
+async def following(store: MongoStore, resume: Position | None = None) -> AsyncIterator[ChangeStream]:
+    stream = store.changes(replica="replica-1", resume=resume)
+    try:
+        await stream.open()
+        yield stream
+    finally:
+        await stream.close()
+
+
+@pytest.fixture
+async def store(mongo_database: str) -> AsyncIterator[MongoStore]:
+    async with connected(mongo_database) as store:
+        yield store
+
+
+@pytest.fixture
+async def raw(mongo_database: str) -> AsyncIterator[Database]:
+    """The same database as another program writes to it."""
+    client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(mongo_database)
+    async with client:
+        yield client.get_default_database()
+
+
+async def take(stream: ChangeStream, count: int) -> list[Change]:
+    async with asyncio.timeout(20):
+        return [await anext(stream) for _ in range(count)]
+
+
+class Taker:
+    """A consumer that takes all there is, until the block ends."""
+
+    def __init__(self, stream: ChangeStream) -> None:
+        self.taken: list[Change] = []
+        self._stream = stream
+
+    async def __aenter__(self) -> "Taker":
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        async for change in self._stream:
+            self.taken.append(change)
+
+    @property
+    def keys(self) -> list[str | None]:
+        return [change.key for change in self.taken]
+
+
+async def insert(raw: Database, collection: str = "accounts") -> str:
+    return str((await raw[collection].insert_one({"walletAddress": "0x"})).inserted_id)
+
+
+async def test_every_kind_of_write_is_told_by_its_key(store: MongoStore, raw: Database) -> None:
+    async with following(store) as stream:
+        key = ObjectId()
+        await raw.accounts.insert_one({"_id": key, "big": "x" * 1_000_000})
+        await raw.accounts.update_one({"_id": key}, {"$set": {"a": 1}})
+        await raw.accounts.replace_one({"_id": key}, {"b": 1})
+        await raw.elsewhere.insert_one({})
+        other = await insert(raw, "profiles")
+        await raw.accounts.delete_one({"_id": key})
+        changes = await take(stream, 5)
+    told = [(change.entity, change.key, change.kind) for change in changes]
+    assert told == [
+        ("account", str(key), "insert"),
+        ("account", str(key), "update"),
+        ("account", str(key), "replace"),
+        ("profile", other, "insert"),
+        ("account", str(key), "delete"),
+    ]
+    clocks = [change.clock for change in changes]
+    assert clocks == sorted(clocks)
+
+
+async def test_nothing_between_opening_and_reading_is_missed(store: MongoStore, raw: Database) -> None:
+    async with following(store) as stream:
+        keys = [await insert(raw) for _ in range(3)]
+        assert [change.key for change in await take(stream, 3)] == keys
+
+
+async def test_drop_and_rename_are_told_without_a_key(store: MongoStore, raw: Database) -> None:
+    async with following(store) as stream:
+        await insert(raw, "profiles")
+        await raw.profiles.drop()
+        await insert(raw, "new_accounts")
+        await raw.new_accounts.rename("accounts")
+        await raw.accounts.rename("profiles")
+        changes = await take(stream, 5)
+    assert [(change.entity, change.kind) for change in changes] == [
+        ("profile", "insert"),
+        ("profile", "drop"),
+        ("account", "rename"),
+        ("account", "rename"),
+        ("profile", "rename"),
+    ]
+    assert {change.key for change in changes[1:]} == {None}
+
+
+async def test_an_id_that_is_no_key_is_told(store: MongoStore, raw: Database) -> None:
+    async with following(store) as stream:
+        await raw.accounts.insert_one({"_id": "words"})
+        [change] = await take(stream, 1)
+    assert (change.entity, change.key, change.kind) == ("account", None, "unreadable")
+
+
+async def test_a_dropped_database_ends_the_stream(store: MongoStore, raw: Database) -> None:
+    async with following(store) as stream:
+        await insert(raw)
+        await take(stream, 1)
+        await raw.client.drop_database(raw.name)
+        await take(stream, 1)  # the drop of the collection
+        with pytest.raises(StreamLost):
+            await take(stream, 10)
+        with pytest.raises(StreamLost):
+            await stream.barrier()
+
+
+async def test_what_a_hold_has_seen_is_known_by_its_clock(store: MongoStore, raw: Database) -> None:
+    async with following(store) as stream:
+        before = await insert(raw)
+        held = await store.hold("account", [before])
+        after = await insert(raw)
+        changes = await take(stream, 2)
+    assert [(change.key, change.clock <= held.clock) for change in changes] == [(before, True), (after, False)]
+
+
+# Positions
+
+
+async def test_it_goes_on_after_a_position(store: MongoStore, raw: Database) -> None:
+    async with following(store) as stream:
+        first, second = await insert(raw), await insert(raw)
+        one, two = await take(stream, 2)
+        assert (one.key, two.key) == (first, second)
+        assert stream.position == two.position
+        await store.save_position("accounts", one.position)
+        await store.save_position("accounts", two.position)
+    third = await insert(raw)
+    async with following(store, await store.load_position("accounts")) as stream:
+        assert [change.key for change in await take(stream, 1)] == [third]
+    async with following(store, one.position) as stream:
+        assert [change.key for change in await take(stream, 2)] == [second, third]
+
+
+async def test_there_is_no_position_before_the_first(store: MongoStore) -> None:
+    assert await store.load_position("accounts") is None
+
+
+async def test_waiting_may_be_cancelled(store: MongoStore, raw: Database) -> None:
+    async with following(store) as stream:
+        waiting = asyncio.ensure_future(anext(stream))
+        done, _ = await asyncio.wait([waiting], timeout=0.2)
+        assert not done
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        keys = [await insert(raw) for _ in range(3)]
+        assert [change.key for change in await take(stream, 3)] == keys
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        {"closeConnection": True},
+        {"errorCode": 11600, "errorLabels": ["ResumableChangeStreamError"]},
+        {"errorCode": 43, "errorLabels": ["ResumableChangeStreamError"]},
+    ],
+    ids=["connection", "shutdown", "cursor"],
+)
+async def test_it_survives_what_passes(store: MongoStore, raw: Database, failure: dict[str, Any]) -> None:
+    async with following(store) as stream:
+        keys = [await insert(raw)]
+        taken = await take(stream, 1)
+        await fail(raw, ["getMore"], failure, times=2)
+        keys += [await insert(raw) for _ in range(5)]
+        taken += await take(stream, 5)
+        assert [change.key for change in taken] == keys
+        assert stream.reconnects > 0
+
+
+async def test_a_position_that_fell_off_the_oplog_is_said(store: MongoStore, raw: Database) -> None:
+    async with following(store) as stream:
+        await insert(raw)
+        [change] = await take(stream, 1)
+    await fail(raw, ["aggregate"], {"errorCode": 286, "errorLabels": ["NonResumableChangeStreamError"]}, times=1)
+    async with following(store, change.position) as stream:
+        with pytest.raises(StreamLost, match="286"):
+            await take(stream, 1)
+
+
+async def fail(raw: Database, commands: list[str], failure: dict[str, Any], *, times: int) -> None:
+    """A fail point of the server, for commands of the store only; it ends by itself."""
+    data = {"failCommands": commands, "appName": "strangler", **failure}
+    await raw.client.admin.command("configureFailPoint", "failCommand", mode={"times": times}, data=data)
+
+
+# Barriers
+
+
+async def test_a_barrier_comes_after_everything_before_it(store: MongoStore, raw: Database) -> None:
+    async with following(store) as stream, Taker(stream) as taker, asyncio.timeout(20):
+        keys: list[str | None] = []
+        for _ in range(5):
+            keys += [await insert(raw) for _ in range(4)]
+            await stream.barrier()
+            assert taker.keys == keys
+
+
+async def test_a_barrier_waits_for_the_consumer(store: MongoStore, raw: Database) -> None:
+    async with following(store) as stream, asyncio.timeout(20):
+        await insert(raw)
+        barrier = asyncio.create_task(stream.barrier())
+        await anext(stream)
+        assert not barrier.done()
+        async with Taker(stream) as taker:
+            await barrier
+            assert taker.taken == []
+
+
+async def test_barriers_at_once_share_beacons(store: MongoStore, raw: Database) -> None:
+    async with following(store) as stream, Taker(stream), await raw.strangler_beacons.watch() as beacons:
+        async with asyncio.timeout(20):
+            await asyncio.gather(*(stream.barrier() for _ in range(100)))
+            await raw.strangler_beacons.insert_one({"_id": "end"})
+            written = 0
+            while (await beacons.next())["documentKey"]["_id"] != "end":
+                written += 1
+    assert 1 <= written <= 2
+
+
+async def test_each_of_many_barriers_holds_what_it_promises(store: MongoStore, raw: Database) -> None:
+    async with following(store) as stream, Taker(stream) as taker, asyncio.timeout(30):
+
+        async def write_and_wait() -> None:
+            for _ in range(10):
+                key = await insert(raw)
+                await stream.barrier()
+                assert key in taker.keys
+
+        await asyncio.gather(*(write_and_wait() for _ in range(8)))
+
+
+async def test_a_barrier_survives_a_lost_connection(store: MongoStore, raw: Database) -> None:
+    async with following(store) as stream, Taker(stream) as taker, asyncio.timeout(20):
+        await stream.barrier()
+        key = await insert(raw)
+        await fail(raw, ["getMore", "aggregate"], {"closeConnection": True}, times=3)
+        await stream.barrier()
+        assert taker.keys == [key]
+        assert stream.reconnects > 0
+
+
+async def test_barriers_of_two_replicas_are_their_own(store: MongoStore, mongo_database: str) -> None:
+    other = store.changes(replica="replica-2")
+    await other.open()
+    async with following(store) as stream, Taker(stream), Taker(other) as taker, asyncio.timeout(20):
+        await asyncio.gather(*(s.barrier() for s in (stream, other) for _ in range(3)))
+        assert taker.taken == []
+    await other.close()
+
+
+async def test_closing_ends_the_waiting(store: MongoStore) -> None:
+    async with following(store) as stream:
+        barrier = asyncio.create_task(stream.barrier())
+        await asyncio.sleep(0)
+        await stream.close()
+        with pytest.raises(StreamLost):
+            await barrier
+
+
+async def test_writes_of_the_store_are_told_as_well(store: MongoStore) -> None:
+    async with following(store) as stream:
+        outcome = await store.perform(Operation("account", "create", data={"walletAddress": "0xa"}), mark=True)
+        assert [change.key for change in await take(stream, 1)] == list(outcome.keys)
