@@ -22,7 +22,7 @@ class Bodies:
         self._slots = [_Entry(slot) for slot in slots]
         self._by_name = {entry.slot.name: entry for entry in self._slots}
         self._unasked = frozenset(slot.name for slot in slots if _is_own_business(slot))
-        self._json = [slot.name for slot in slots if slot.field.type == "Json"]
+        self._printed_otherwise = [slot for slot in slots if slot.field.type in ("Json", "Float") and not slot.always]
 
     def from_body(
         self, value: Any, *, partial: bool, accepts: Collection[str] | None, given: Collection[str] = ()
@@ -86,18 +86,15 @@ class Bodies:
 
     def answered(self, document: Document) -> Document:
         """The document as `document_from_answer` reads it back from `to_body`."""
-        if not any(document.get(name) is not None for name in self._json):
-            return document
-        plain = dict(document)
-        for name in self._json:
-            value = plain.get(name)
+        answered = dict(document)
+        for slot in self._printed_otherwise:
+            value = document.get(slot.name)
             if value is not None:
-                slot = self._by_name[name].slot
                 try:
-                    plain[name] = body_values.plain_json(stringified(slot.write(value)))
+                    answered[slot.name] = body_values.plain_json(stringified(slot.write(value)))
                 except Refused as error:
-                    raise error.invalid(name) from error
-        return plain
+                    raise error.invalid(slot.name) from error
+        return answered
 
     def parse(self, name: str, value: Any) -> Any:
         entry = self._by_name.get(name)
@@ -146,15 +143,29 @@ class _Entry:
         self.strict_value = _whole(slot, body_values.strict(kind, slot.legacy))
         self.text = _whole(slot, body_values.from_text(kind, slot.legacy))
         self.strict = slot.read if slot.always else self.strict_value
-        self.lenient = slot.read if slot.always else _whole(slot, body_values.lenient(kind, slot.legacy), answer=True)
+        self.lenient = slot.read if slot.always else _from_answer(slot, body_values.lenient(kind, slot.legacy))
 
 
-def _whole(slot: Slot, convert: Convert, *, answer: bool = False) -> Convert:
+def _whole(slot: Slot, convert: Convert) -> Convert:
     check = slot.check
     one = elementwise(convert) if slot.field.is_list else convert
-    if slot.field.type == "Json" and answer:
-        return one  # JSON as it was printed: its markers are only objects
     return lambda value: check(one(value))
+
+
+def _from_answer(slot: Slot, convert: Convert) -> Convert:
+    """Null in a list is what JSON has for NaN and for what was null in the collection: it stays, to be compared. Json
+    is what was printed: what looks like a marker there is only an object."""
+    if slot.field.type == "Json":
+        return elementwise(convert, nulls=True) if slot.field.is_list else convert
+    if not slot.field.is_list:
+        return _whole(slot, convert)
+    check = slot.check
+
+    def checked(item: Any) -> Any:
+        [value] = check([convert(item)])
+        return value
+
+    return elementwise(checked, nulls=True)
 
 
 def _is_own_business(slot: Slot) -> bool:

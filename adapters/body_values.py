@@ -192,7 +192,10 @@ _LENIENT: Final[dict[str, Convert]] = {
 
 
 def _text_number(value: str) -> float:
-    return float(parse_decimal(value))
+    number = float(parse_decimal(value))
+    if not math.isfinite(number):
+        raise Refused("expected a finite number")
+    return number
 
 
 def _text_boolean(value: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -51,7 +52,7 @@ def _maker(field: Field) -> Make | None:
         items = [_constant(field, item) for item in default] if isinstance(default, tuple) else []
         return lambda now: list(items)
     value = _constant(field, default)
-    return lambda now: value
+    return lambda now: copy.deepcopy(value)  # Json may be changed by whoever gets it
 
 
 def _constant(field: Field, value: Any) -> Any:

@@ -242,7 +242,7 @@ def _marked(value: dict[str, Any], depth: int) -> Any:
 def _read_date(value: Any, _: Any) -> Any:
     if isinstance(value, str):
         return moment(datetime.fromisoformat(value))
-    milliseconds = _read_long(value["$numberLong"], None)
+    milliseconds = int(_read_long(value["$numberLong"], None))
     try:
         return _EPOCH + timedelta(milliseconds=milliseconds)
     except OverflowError:

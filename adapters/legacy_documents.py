@@ -170,8 +170,16 @@ def _places(slots: Sequence[Slot]) -> list[Place]:
         places.append(Place(path, together[0].dotted, together))
     clash = overlapping([here.path for here in places])
     if clash:
-        inner = next(here for here in places if here.path == clash[1])
+        both = [here for here in places if here.path in clash]
+        # The field whose rule put it there is the one to blame.
+        moved = next((here for here in both if here.dotted != _implied(here.slots[0])), both[0])
+        other = next(here for here in both if here is not moved)
         raise RuleError(
-            inner.slots[0].name, f"its place {inner.dotted} is at or inside that of another field, {'.'.join(clash[0])}"
+            moved.slots[0].name,
+            f"its place {moved.dotted} is at, inside or around that of {other.slots[0].name}, {other.dotted}",
         )
     return places
+
+
+def _implied(slot: Slot) -> str:
+    return "_id" if slot.field.id else slot.name

@@ -12,7 +12,7 @@ from pymongo.read_preferences import Primary
 
 from adapters.change_stream import ChangeStream, Position
 from adapters.mongo_calls import within
-from adapters.mongo_collection import Collection, Raw
+from adapters.mongo_collection import Collection, Raw, key_or_text
 from adapters.mongo_operations import Operations
 from adapters.mongo_outbox import Outbox
 from adapters.mongo_settle import MAJORITY, Settling
@@ -69,10 +69,11 @@ class MongoStore:
         self.is_replica_set = False
 
     async def connect(self) -> None:
-        """Find the server and make the indexes. Raises Unavailable."""
+        """Find the server, make the collections and indexes of our own. Raises Unavailable."""
         async with within(self._write, write=True):
             hello = await self._database.command("hello")
             self.is_replica_set = "setName" in hello
+            await self._settling.create_collections()
             await self._outbox.create_indexes()
             await self.state.create_indexes()
 
@@ -110,7 +111,10 @@ class MongoStore:
         return ChangeStream(self._database, self._collections, replica=replica, resume=resume, deadline=self._write)
 
     async def keys(self, entity: str, *, batch: int = 500) -> AsyncIterator[list[Key]]:
-        """Each batch is a range of its own: nothing is open between them, however long the caller takes."""
+        """As `Store.keys` says. Each batch is a range of its own: nothing is open between them.
+
+        An `_id` that is no key is given as its text, which `hold` refuses with the reason.
+        """
         collection = self._collections[entity]
         rows = self._database[collection.name]
         last: Any = None
@@ -125,7 +129,12 @@ class MongoStore:
             if not fresh:
                 return
             last = fresh[-1]["_id"]
-            yield [collection.mapper.key_of(raw) for raw in fresh]
+            yield [key_or_text(collection.mapper, raw) for raw in fresh]
+
+    @property
+    def retries(self) -> int:
+        """Transactions that met another and were run again."""
+        return self._settling.retries
 
     async def count(self, entity: str) -> int:
         async with within(self._read):

@@ -38,6 +38,14 @@ def read_each(mapper: Mapper, raws: Iterable[Raw]) -> tuple[dict[Key, Document],
     return documents, refused
 
 
+def key_or_text(mapper: Mapper, raw: Raw) -> str:
+    """The key; where the `_id` is none, its text."""
+    try:
+        return mapper.key_of(raw)
+    except Invalid:
+        return str(raw["_id"])
+
+
 def operators(changed: Mapping[str, Any], gone: Iterable[str]) -> Raw:
     """The update that sets and unsets these paths; empty where there are none."""
     update: Raw = {"$set": dict(changed), "$unset": dict.fromkeys(gone, "")}

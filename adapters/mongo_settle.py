@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorClientSession, AsyncIOMotorDatabase
+import structlog
+from bson.errors import InvalidBSON
+from motor.motor_asyncio import (
+    AsyncIOMotorClient,
+    AsyncIOMotorClientSession,
+    AsyncIOMotorCollection,
+    AsyncIOMotorDatabase,
+)
 from pymongo import DeleteOne, InsertOne, ReturnDocument, UpdateOne, WriteConcern
-from pymongo.errors import PyMongoError
+from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import Primary
 
 from adapters.mongo_calls import as_side_error, is_transient, within
 from adapters.mongo_collection import Collection, Raw, operators, read_each
-from adapters.side import Applied, Conflict, Document, Held, Invalid, Key, SideError
+from adapters.side import Applied, Conflict, Document, Held, Invalid, Key, SideError, Unavailable
 
 MAJORITY: Final = WriteConcern("majority")
 FIRST_DELAY: Final = 0.005
 LONGEST_DELAY: Final = 0.5
 """Seconds between attempts of a transaction that met another: doubled each time, with full jitter."""
+
+NAMESPACE_EXISTS: Final = 48
+
+LAST_WORD: Final = 1.0
+"""Seconds for telling the server to drop a transaction that ran out of time."""
+
+log = structlog.get_logger()
 
 Change = InsertOne[Raw] | UpdateOne | DeleteOne
 
@@ -46,6 +61,19 @@ class Settling:
         self._deadline = deadline
         self.retries = 0
 
+    async def create_collections(self) -> None:
+        """The fences have to be there: of two transactions that both create their collection neither would see the other.
+
+        The counter too, so that its first token is not an insert that two may try.
+        """
+        try:
+            await self._database.create_collection("strangler_fences", check_exists=False)
+        except OperationFailure as error:
+            if error.code != NAMESPACE_EXISTS:
+                raise
+        with contextlib.suppress(DuplicateKeyError):
+            await self._tokens.update_one({"_id": "token"}, {"$setOnInsert": {"value": 0}}, upsert=True)
+
     async def hold(self, entity: str, keys: Sequence[Key]) -> Held:
         """Take a token, then read the documents. `clock` is a BSON timestamp (None on a standalone server).
 
@@ -67,18 +95,29 @@ class Settling:
             )
             # Taken between the two: the server may answer the read with a later time than that of what it read.
             clock = session.delegate.operation_time
-            raws = await rows.find({"_id": {"$in": list(wanted.values())}}, session=session).to_list(None)
+            raws, corrupt = await _read(rows, wanted, session)
         documents, unmappable = read_each(collection.mapper, raws)
-        return Held(int(counter["value"]), documents, {**refused, **unmappable}, clock)
+        return Held(int(counter["value"]), documents, {**refused, **corrupt, **unmappable}, clock)
 
     async def apply(self, entity: str, token: int, documents: Mapping[Key, Document | None]) -> Applied:
         """As `Store.apply` says."""
         collection = self._collections[entity]
         async with await self._client.start_session() as session:
             settle = _Settle(session, self._database, entity, collection, token, self._count_retry)
-            # The session outlives the deadline, so that a transaction cut short is rolled back and its locks are gone.
-            async with within(self._deadline, write=True):
-                return await settle.apply(documents)
+            try:
+                async with within(self._deadline, write=True):
+                    return await settle.apply(documents)
+            except (Unavailable, asyncio.CancelledError):
+                await self._let_go(session)
+                raise
+
+    async def _let_go(self, session: AsyncIOMotorClientSession) -> None:
+        """End a transaction that was cut short, maybe in its commit: the server would keep its locks for a minute."""
+        try:
+            async with within(LAST_WORD):
+                await self._database.command("killSessions", [session.delegate.session_id])
+        except Unavailable as error:
+            log.warning("transaction_left", cause=str(error))
 
     def _count_retry(self) -> None:
         self.retries += 1
@@ -168,6 +207,24 @@ class _Settle:
         await fences.bulk_write(raised, ordered=False, session=self.session)
         ours = fences.find({"_id": {"$in": ids}, "token": self.token}, {"_id": 1}, session=self.session)
         return frozenset([row["_id"]["k"] async for row in ours])
+
+
+async def _read(
+    rows: AsyncIOMotorCollection[Raw], wanted: Mapping[Key, Any], session: AsyncIOMotorClientSession
+) -> tuple[list[Raw], dict[Key, SideError]]:
+    """The documents, and those that are no valid BSON (old drivers wrote such strings): one spoils its whole batch."""
+    try:
+        return await rows.find({"_id": {"$in": list(wanted.values())}}, session=session).to_list(None), {}
+    except InvalidBSON as error:
+        if len(wanted) == 1:
+            return [], dict.fromkeys(wanted, as_side_error(error))
+    raws: list[Raw] = []
+    corrupt: dict[Key, SideError] = {}
+    for key, id in wanted.items():
+        found, bad = await _read(rows, {key: id}, session)
+        raws += found
+        corrupt |= bad
+    return raws, corrupt
 
 
 async def _commit(session: AsyncIOMotorClientSession) -> None:

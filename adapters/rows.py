@@ -10,6 +10,8 @@ from decimal import Decimal, InvalidOperation
 from enum import Enum
 from typing import Any, Final
 
+import orjson
+
 from adapters import extended_json
 from adapters.engine.values import Json
 from adapters.schema import Field
@@ -29,8 +31,7 @@ class Rows:
         self._checks = {slot.name: slot for slot in slots}
         self._json = frozenset(field.name for field in fields if field.type == "Json")
         self._columns = [
-            (field.name, field.column, _each(field, to_sql) if (to_sql := _to_sql(field)) else None, slot)
-            for field, slot in zip(fields, slots, strict=True)
+            (field.name, field.column, _to_sql(field), slot) for field, slot in zip(fields, slots, strict=True)
         ]
 
     def from_row(self, row: Mapping[str, Any]) -> Document:
@@ -127,8 +128,15 @@ _FROM_ROW: Final[dict[str, Convert]] = {
 
 
 def _to_sql(field: Field) -> Convert | None:
-    """What `json_populate_recordset` reads as the value. Numbers beyond 2^53 and decimals travel as text, so that no
-    reader of the JSON on the way can round them."""
+    """What `json_populate_recordset` reads as the value; None: the canonical value itself."""
+    if field.type == "Json" and field.is_list:
+        return _sql_json_array
+    one = _one_to_sql(field)
+    return one and _each(field, one)
+
+
+def _one_to_sql(field: Field) -> Convert | None:
+    """Numbers beyond 2^53 and decimals travel as text, so that no reader of the JSON on the way can round them."""
     match field.type:
         case "BigInt" | "Decimal":
             return str
@@ -157,3 +165,9 @@ def _sql_instant(value: datetime) -> str:
 
 def _sql_bytes(value: bytes) -> str:
     return "\\x" + value.hex()
+
+
+def _sql_json_array(values: list[Any]) -> str:
+    """As an array literal: in a JSON array, PostgreSQL would take an inner list for the array's second dimension."""
+    texts = (orjson.dumps(value).decode().replace("\\", "\\\\").replace('"', '\\"') for value in values)
+    return "{" + ",".join(f'"{text}"' for text in texts) + "}"

@@ -12,7 +12,7 @@ from adapters.extended_json import from_bson, to_bson
 from adapters.paths import ABSENT, Path, find, parse_path
 from adapters.schema import Field, Schema
 from adapters.splitting import Cut
-from adapters.values import Convert, Refused, scalar_check, wrong
+from adapters.values import Convert, Refused, object_id, scalar_check, wrong
 from config.model import FieldRule, Functions, LegacyType
 
 
@@ -86,13 +86,14 @@ def compile_slot(field: Field, rule: FieldRule, schema: Schema, last: int) -> Sl
         path, body = parse_path(source), parse_path(rule.body or source)
     except ValueError as error:
         raise RuleError(field.name, str(error)) from error
-    check = canonical_check(field, schema)
     if rule.functions:
         if rule.split or rule.legacy:
             raise RuleError(field.name, "has functions beside split or legacy; expected only one of them")
+        check = _check(field, None, schema)
         read, write = _functions(field.name, rule.functions, check)
         return Slot(field, path, body, None, read, write, check, always=True)
     legacy = _legacy_type(field, rule, source)
+    check = _check(field, legacy, schema)
     read, write = _conversions(field, legacy, schema)
     cut = None
     if rule.split:
@@ -117,27 +118,23 @@ def finder(path: Path, cut: Cut | None) -> Callable[[Any], Any]:
     return lambda document: find(document, path)
 
 
-def elementwise(convert: Convert) -> Convert:
+def elementwise(convert: Convert, *, nulls: bool = False) -> Convert:
+    """For lists. Prisma's hold no null; with `nulls`, they stay where they are."""
+
     def all_of(value: Any) -> list[Any]:
         if not isinstance(value, list):
             raise wrong("a list", value)
         result: list[Any] = []
         try:
             for item in value:
-                if item is None:
+                if item is None and not nulls:
                     raise Refused("null in a list of scalars")
-                result.append(convert(item))
+                result.append(None if item is None else convert(item))
         except Refused as error:
             raise error.under(len(result)) from error.__cause__
         return result
 
     return all_of
-
-
-def canonical_check(field: Field, schema: Schema) -> Convert:
-    """The check of a whole canonical value."""
-    one = scalar_check(field, schema.enums) or (lambda value: from_bson(to_bson(value)))
-    return elementwise(one) if field.is_list else one
 
 
 def _legacy_type(field: Field, rule: FieldRule, source: str) -> LegacyType | None:
@@ -152,11 +149,18 @@ def _legacy_type(field: Field, rule: FieldRule, source: str) -> LegacyType | Non
     return bson_values.default_type(kind)
 
 
+def _check(field: Field, legacy: LegacyType | None, schema: Schema) -> Convert:
+    """The check of a whole canonical value, whichever side it comes from."""
+    one = object_id if legacy == "objectId" else scalar_check(field, schema.enums)
+    one = one or (lambda value: from_bson(to_bson(value)))
+    return elementwise(one) if field.is_list else one
+
+
 def _conversions(field: Field, legacy: LegacyType | None, schema: Schema) -> tuple[Convert, Convert]:
     codec = bson_values.bson_codec(_kind(field), legacy)
     check = scalar_check(field, schema.enums)
     read, write = codec.read, codec.write
-    if check is not None:
+    if check is not None and legacy != "objectId":  # which checks its form itself
         read, write = _then(read, check), _then(check, write)
     return (elementwise(read), elementwise(write)) if field.is_list else (read, write)
 

@@ -90,7 +90,9 @@ def text(value: Any) -> str:
 
 
 def object_id(value: Any) -> str:
-    if type(value) is not str or not _HEX24.fullmatch(value):
+    if type(value) is not str:
+        raise wrong("24 lower-case hex digits", value)
+    if not _HEX24.fullmatch(value):
         raise Refused("expected 24 lower-case hex digits")
     return value
 

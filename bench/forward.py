@@ -67,7 +67,9 @@ def _figures(rounds: list[dict[str, Load]]) -> list[Figure]:
         Figure("forwarded request p99", median(done.p99 for done in ours), "ms"),
     ]
     if "nginx" in rounds[0]:
-        figures.insert(1, Figure("forwarded requests, to nginx with one worker", ratio("nginx"), "ratio", None, "nginx"))
+        figures.insert(
+            1, Figure("forwarded requests, to nginx with one worker", ratio("nginx"), "ratio", None, "nginx")
+        )
     return figures
 
 

@@ -1,7 +1,8 @@
 """Runs one program and never leaves it behind: the process between us and a server that we started.
 
-Standard input is the line to the parent. Each byte that comes in is a signal number to send to the program's group;
-its end means that the parent is done or dead, however it died, and the program is stopped: asked first, then killed.
+Standard input is the line to the parent: its end means that the parent is done or dead, however it died, and the
+program's group is stopped: asked first, then killed. The program's process id, which is also its group's, is the one
+line on standard output; what the program itself prints goes to standard error.
 Run as `python guard.py '{"argv": [...], "stop": 15, "grace": 5.0, "user": null}'`, with the standard library alone.
 """
 
@@ -15,13 +16,11 @@ import threading
 from typing import Any
 
 
-def obey(program: subprocess.Popen[bytes], stop: int, grace: float) -> None:
-    while numbers := os.read(0, 1024):
-        for number in numbers:
-            send(program, number)
-    # A paused program could not hear the request to stop.
-    send(program, signal.SIGCONT)
+def stop_with_parent(program: subprocess.Popen[bytes], stop: int, grace: float) -> None:
+    while os.read(0, 1024):
+        pass
     send(program, stop)
+    send(program, signal.SIGCONT)  # a paused program hears the request only then
     try:
         program.wait(grace)
     except subprocess.TimeoutExpired:
@@ -38,11 +37,14 @@ def main() -> int:
     order: dict[str, Any] = json.loads(sys.argv[1])
     account = {} if order["user"] is None else {"user": order["user"], "group": order["group"], "extra_groups": []}
     try:
-        program = subprocess.Popen(order["argv"], stdin=subprocess.DEVNULL, process_group=0, **account)
+        program = subprocess.Popen(
+            order["argv"], stdin=subprocess.DEVNULL, stdout=sys.stderr, process_group=0, **account
+        )
     except OSError as error:
         print(f"cannot start {order['argv'][0]}: {error.strerror}", file=sys.stderr)
         return 127
-    threading.Thread(target=obey, args=(program, order["stop"], order["grace"]), daemon=True).start()
+    print(program.pid, flush=True)
+    threading.Thread(target=stop_with_parent, args=(program, order["stop"], order["grace"]), daemon=True).start()
     status = program.wait()
     # What the program itself started goes with it.
     send(program, signal.SIGKILL)

@@ -31,17 +31,21 @@ class NotReady(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A running program and its log; `greeting` is the line of the log that said it was ready, if one was awaited."""
+    """A running program and its log.
+
+    `pid` is its process id and its group's; `greeting` the line of the log that said it was ready, if one was awaited.
+    """
 
     name: str
+    pid: int
     log: Path
     greeting: str
     _guard: asyncio.subprocess.Process
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the program and everything it started: SIGSTOP hangs it, SIGKILL ends it."""
-        if self._guard.stdin is not None and self._guard.returncode is None:
-            self._guard.stdin.write(bytes([number]))
+        if self._guard.returncode is None:
+            os.killpg(self.pid, number)
 
     async def exited(self, seconds: float = 10.0) -> int:
         """Wait for the program to end; its status, 128 + n for signal n. TimeoutError after `seconds`."""
@@ -83,7 +87,7 @@ async def program(
         guard = await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", "-S", _GUARD, json.dumps(order)),
             stdin=asyncio.subprocess.PIPE,
-            stdout=output,
+            stdout=asyncio.subprocess.PIPE,
             stderr=output,
             cwd=cwd or folder,
             env={**os.environ, **(env or {})},
@@ -91,7 +95,8 @@ async def program(
         )
     try:
         greeting = await _ready(name, guard, log, begin, ready_url, ready_line, seconds)
-        yield Program(name, log, greeting, guard)
+        assert guard.stdout is not None
+        yield Program(name, int(await guard.stdout.readline()), log, greeting, guard)
     finally:
         assert guard.stdin is not None
         guard.stdin.close()

@@ -93,7 +93,8 @@ async function main() {
     // Calls may wait for a connection that an open transaction holds, so what is abandoned ends first.
     await calls.transactions.abandon()
     await calls.idle()
-    setImmediate(() => connections.forEach((socket) => socket.end()))
+    await new Promise((resolve) => setImmediate(() => setImmediate(resolve))) // the last replies are written meanwhile
+    await Promise.all([...connections].map((socket) => new Promise((resolve) => socket.end(resolve))))
     await client.$disconnect()
     process.exit(0)
   }

@@ -132,7 +132,6 @@ class Upstream:
 
     def release(self, connection: Connection, *, reuse: bool) -> None:
         """Take a connection back; without `reuse`, or where its state does not allow it, it is closed."""
-        handler = connection.handler
         if reuse and connection.usable():
             loop = asyncio.get_running_loop()
             connection.expires = loop.time() + self.timeouts.keep_alive

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shlex
 import shutil
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import bootstrap
-from adapters.node import NodeMissing, find_node
+from adapters.node import NodeMissing, find_node, npm_command
 
 ROOT = Path(bootstrap.__file__).parent
 
@@ -73,6 +74,11 @@ class Clone:
         (self.prisma / "package.json").write_text(PACKAGE)
         (self.prisma / "package-lock.json").write_text(PACKAGE_LOCK)
         (self.prisma / "generate.mjs").write_text(GENERATE)
+        # Node and npm on PATH, wherever this machine's are.
+        self.bin = root / "bin"
+        self.bin.mkdir()
+        (self.bin / "node").symlink_to(find_node())
+        program(self.bin / "npm", f'exec {shlex.join(npm_command())} "$@"')
 
     def start(self, *arguments: str, **env: str) -> subprocess.Popen[str]:
         servers = {"MONGO_URL": "mongodb://elsewhere", "DATABASE_URL": "postgresql://elsewhere"}
@@ -82,7 +88,7 @@ class Clone:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**os.environ, **servers, **env},
+            env={**os.environ, **servers, "PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}", **env},
             start_new_session=True,
         )
 

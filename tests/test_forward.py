@@ -39,6 +39,7 @@ async def test_the_target_goes_up_as_it_came(target: bytes) -> None:
     [
         (b"GET", b"http://real.example:81/a?b", b"/a?b"),
         (b"GET", b"http://real.example:81", b"/"),
+        (b"GET", b"http://me:pw@real.example:81/", b"/"),
         (b"GET", b"http://real.example:81?x=1", b"/?x=1"),
         (b"OPTIONS", b"http://real.example:81", b"*"),
     ],
@@ -242,6 +243,7 @@ async def test_a_bare_answer_gets_a_date_and_a_via_and_nothing_else() -> None:
         (b"HEAD", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", []),
         (b"GET", b"HTTP/1.1 304 Not Modified\r\nETag: x\r\nContent-Length: 99\r\n\r\n", [b"ETag: x", b"Content-Length: 99"]),
         (b"GET", b"HTTP/1.1 204 No Content\r\n\r\n", []),
+        (b"DELETE", b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", []),
         (b"GET", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", [b"Content-Length: 0"]),
     ],
 )
@@ -403,6 +405,20 @@ async def test_an_upstream_that_ignores_expect_gets_the_body_after_a_while() -> 
         assert (await client.message()).body == b"ok"
 
 
+async def test_the_client_is_told_to_continue_only_once() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.message()
+        await peer.send(b"HTTP/1.1 100 Continue\r\n\r\n" + OK)
+        await until_gone(peer)
+
+    timeouts = Timeouts(expect=0.05)
+    async with origin(script) as old, proxy(old.url, timeouts=timeouts) as running, running.client() as client:
+        await client.send(b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n")
+        assert (await client.message()).start == b"HTTP/1.1 100 Continue"
+        await client.send(b"abc")
+        assert (await client.message()).start == b"HTTP/1.1 200 OK"
+
+
 async def test_early_hints_pass() -> None:
     hints = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nConnection: keep-alive\r\n\r\n"
     async with origin(answering(hints + OK)) as old, proxy(old.url) as running, running.client() as client:
@@ -424,6 +440,8 @@ async def test_an_answer_before_the_end_of_the_upload_comes_down_at_once() -> No
         answer = await client.message()
         assert answer.start == b"HTTP/1.1 413 Too Much"
         assert answer.values(b"Connection") == [b"close"]
+        await running.ask(GET)
+        assert old.connections == 2
 
 
 async def test_both_directions_may_stream_at_once() -> None:

@@ -342,14 +342,17 @@ async def test_connections_are_bounded_and_the_queue_for_them_too() -> None:
 
 
 async def test_waiting_for_a_connection_has_a_deadline() -> None:
-    started = asyncio.Event()
+    started, go = asyncio.Event(), asyncio.Event()
 
     async def script(peer: Peer) -> None:
         await peer.message()
         started.set()
-        await until_gone(peer)
+        async with asyncio.timeout(DEADLINE):
+            await go.wait()
+        await peer.send(OK)
+        await answering(OK)(peer)
 
-    limits, timeouts = Limits(connections=1), Timeouts(connect=0.1)
+    limits, timeouts = Limits(connections=1, waiting=1), Timeouts(connect=1.0)
     async with (
         origin(script) as old,
         proxy(old.url, limits=limits, timeouts=timeouts) as running,
@@ -359,6 +362,9 @@ async def test_waiting_for_a_connection_has_a_deadline() -> None:
         async with asyncio.timeout(DEADLINE):
             await started.wait()
         assert error_of(await running.ask(GET)) == (503, "upstream_busy")
+        next_in_line = asyncio.create_task(running.ask(GET))
+        go.set()
+        assert (await next_in_line).body == b"ok"
 
 
 # Clients that leave

@@ -4,6 +4,7 @@ import copy
 from typing import Any
 
 import bson
+import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -78,11 +79,8 @@ def test_an_upsert_of_a_missing_document_sets_everything_but_the_key(raw: dict[s
 @given(everything())
 def test_the_body_of_a_document_is_read_back_as_what_it_was(raw: dict[str, Any]) -> None:
     document = MAPPER.from_legacy(stored(raw))
-    read = MAPPER.document_from_answer(MAPPER.to_body(document))
-    answered = MAPPER.answered(document)
-    for name, value in answered.items():
-        if name not in ("float", "floats", "lng", "lat"):
-            assert alike(read[name], value), name
+    body = orjson.loads(orjson.dumps(MAPPER.to_body(document)))
+    assert alike(MAPPER.document_from_answer(body), MAPPER.answered(document))
 
 
 @many

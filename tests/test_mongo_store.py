@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bson import ObjectId
+from bson import CodecOptions, ObjectId, encode
+from bson.raw_bson import RawBSONDocument
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
@@ -189,6 +190,16 @@ async def test_a_date_beyond_our_calendar_is_one_documents_trouble(store: MongoS
     bad = ObjectId()
     await raw.command("insert", "accounts", documents=[{"_id": bad, "walletAddress": "0xb"}])
     await raw.accounts.update_one({"_id": bad}, [{"$set": {"createdAt": {"$toDate": 2**52}, "updatedAt": "$$NOW"}}])
+    held = await store.hold("account", [good["id"], str(bad)])
+    assert held.documents == {good["id"]: good}
+    assert list(held.refused) == [str(bad)]
+
+
+async def test_a_document_that_is_no_valid_bson_is_refused_alone(store: MongoStore, raw: Database) -> None:
+    [good] = (await store.perform(create("0xa"))).documents
+    bad = ObjectId()
+    corrupt = encode({"_id": bad, "walletAddress": "0x??"}).replace(b"??", b"\xff\xfe")
+    await raw.accounts.with_options(CodecOptions(RawBSONDocument)).insert_one(RawBSONDocument(corrupt))
     held = await store.hold("account", [good["id"], str(bad)])
     assert held.documents == {good["id"]: good}
     assert list(held.refused) == [str(bad)]
@@ -496,6 +507,15 @@ async def test_keys_in_batches_in_their_order(store: MongoStore, raw: Database) 
     assert [len(batch) for batch in batches] == [10, 10, 5]
     assert [key for batch in batches for key in batch] == [str(id) for id in ids]
     assert await store.count("account") == 25
+
+
+async def test_keys_of_mixed_types_are_all_given(store: MongoStore, raw: Database) -> None:
+    ids = [7, "words", ObjectId(), ObjectId(), datetime(2026, 1, 1, tzinfo=UTC)]
+    await raw.accounts.insert_many([{"_id": id} for id in ids])
+    keys = [key async for batch in store.keys("account", batch=2) for key in batch]
+    assert sorted(keys) == sorted(map(str, ids))
+    held = await store.hold("account", keys)
+    assert {"7", "words"} <= held.refused.keys()
 
 
 async def test_keys_of_an_empty_collection(store: MongoStore) -> None:

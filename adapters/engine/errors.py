@@ -50,7 +50,7 @@ class Unavailable(EngineError):
 
     @property
     def sent(self) -> bool:
-        return self.code == "P1017" or (self.sqlstate or "").startswith("57P")
+        return self.meta.get("kind") == "ConnectionClosed" or (self.sqlstate or "").startswith("57P")
 
 
 class UniqueViolation(EngineError):
@@ -136,6 +136,14 @@ _BY_CLASS: Final[Mapping[str, type[EngineError]]] = {
     "23": ValueRefused,
 }
 
+# The driver's own words, which a raw query's error has under the one code of raw queries.
+_UNREACHABLE: Final = frozenset(
+    {
+        *("AuthenticationFailed", "ConnectionClosed", "DatabaseAccessDenied", "DatabaseDoesNotExist"),
+        *("DatabaseNotReachable", "SocketTimeout", "TlsConnectionError", "TooManyConnections"),
+    }
+)
+
 _QUERY_CANCELED: Final = "57014"
 
 
@@ -145,14 +153,13 @@ def engine_error(raw: Mapping[str, Any], constraints: Mapping[str, tuple[str, ..
     sqlstate = meta.get("sqlstate") or ""
     if sqlstate == _QUERY_CANCELED:
         return EngineTimeout(message, sent=False, code=code, meta=meta)
-    error = _kind(code, sqlstate)(message, code=code, meta=meta)
+    error = _class(code, sqlstate, meta.get("kind"))(message, code=code, meta=meta)
     if isinstance(error, UniqueViolation | ForeignKeyViolation):
         error.fields = tuple(meta.get("target") or constraints.get(meta.get("constraint") or "", ()))
     return error
 
 
-def _kind(code: str | None, sqlstate: str) -> type[EngineError]:
-    known = _BY_CODE.get(code or "") or _BY_SQLSTATE.get(sqlstate) or _BY_CLASS.get(sqlstate[:2])
-    if known is not None:
-        return known
-    return Unavailable if code is not None and code.startswith("P1") else EngineError
+def _class(code: str | None, sqlstate: str, kind: str | None) -> type[EngineError]:
+    if kind in _UNREACHABLE or (code or "").startswith("P1"):
+        return Unavailable
+    return _BY_CODE.get(code or "") or _BY_SQLSTATE.get(sqlstate) or _BY_CLASS.get(sqlstate[:2]) or EngineError

@@ -49,9 +49,9 @@ class Engine:
     Arguments may hold str, int (64 bits), float, bool, None, Decimal, bytes, aware or naive-as-UTC datetime, Enum,
     and `Json` for the value of a Json field. What would not arrive as it is (NaN, a larger int, NUL) is refused.
 
-    Results hold, by Prisma type: String and enums str, Boolean bool, Int and BigInt int, Float float, Decimal str
-    ("1.50" as "1.5"), DateTime str ("2026-01-31T12:00:00.000Z"), Bytes str (base64), Json the parsed value, where
-    JSON's null and the database's are both None; scalar lists are lists of these.
+    Results hold, by Prisma type: String and enums str, Boolean bool, Int and BigInt int, Float float (a whole one int),
+    Decimal str ("1.50" as "1.5"), DateTime str ("2026-01-31T12:00:00.000Z"), Bytes str (base64), Json the parsed value,
+    where JSON's null and the database's are both None; scalar lists are lists of these.
 
     Every method but `is_healthy` raises EngineError: see `adapters.engine.errors`.
     """

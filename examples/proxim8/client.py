@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from typing import Any, Final, Never
 
 import aiohttp
-import jwt
 import orjson
 from yarl import URL
 
 from examples.proxim8.tally import Kind, Tally
+from examples.proxim8.token import bearer
 
-_DAY = 86_400
 _METHODS_THAT_READ: Final = frozenset({"GET", "HEAD"})
 
 
@@ -44,7 +43,7 @@ class Client:
     ) -> dict[str, Any]:
         """The whole envelope of the answer. Raises Unexpected on another status, a wrong envelope or no answer."""
         method, _, template = route.partition(" ")
-        headers = {} if wallet is None else {"Authorization": f"Bearer {self._token(wallet)}"}
+        headers = {} if wallet is None else {"Authorization": self._token(wallet)}
         if body is not None:
             headers["Content-Type"] = "application/json"
         url = self.url(template.format(*arguments))
@@ -80,8 +79,7 @@ class Client:
 
     def _token(self, wallet: str) -> str:
         if wallet not in self._tokens:
-            claims = {"wallet": {"address": wallet}, "exp": int(time.time()) + _DAY}
-            self._tokens[wallet] = jwt.encode(claims, self._secret, algorithm="HS256")
+            self._tokens[wallet] = bearer(self._secret, wallet)
         return self._tokens[wallet]
 
 

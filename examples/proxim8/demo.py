@@ -2,12 +2,10 @@
 and on to the end. Everything that it claims at the end, it has checked."""
 
 import asyncio
-import contextlib
 import json
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,23 +15,17 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from adapters.schema import load_schema
 from comparators.rules import Rules
-from config.load import load
-from config.model import Config, Stage
-from config.settings import read_settings
+from config.model import Stage
 from examples.processes import temporary_folder
 from examples.proxim8.client import Client
 from examples.proxim8.planted import Planted, plant
+from examples.proxim8.reach import Reach, reach
 from examples.proxim8.stand import Stand, stand, stores
 from examples.proxim8.tally import Tally
 from examples.proxim8.traffic import Traffic, TrafficResult
 from proxy import events
-from proxy.app import Stores, build_stores, parents_of
 from proxy.backfill import backfill
-from proxy.cutover import Cutover
-from proxy.flags import Flags
-from proxy.settle import Settler
 from proxy.verify import Verified, verify
 
 RATE = 60.0
@@ -68,12 +60,12 @@ async def run(*, keep: bool) -> int:
     begun = time.monotonic()
     with temporary_folder() as folder:
         console.print("Starting MongoDB, PostgreSQL, two old servers and the proxy …")
-        async with stores(folder) as databases, stand(folder, databases) as proxim8, _reach(proxim8) as reach:
+        async with stores(folder) as databases, stand(folder, databases) as proxim8, reach(proxim8) as reached:
             console.print(f"The proxy is at {proxim8.url}, its metrics at {proxim8.admin_url}/metrics")
             async with Traffic(proxim8.url, secret=proxim8.secret, rate=RATE) as traffic:
                 claims = Claims()
                 with _progress(console) as progress:
-                    demo = Demo(proxim8, reach, traffic, claims, progress)
+                    demo = Demo(proxim8, reached, traffic, claims, progress)
                     await demo.walk()
                 console.print(await demo.table(traffic.result()))
                 _say(console, claims, traffic.result(), time.monotonic() - begun)
@@ -82,48 +74,16 @@ async def run(*, keep: bool) -> int:
     return 0 if claims.hold else 1
 
 
-@dataclass(frozen=True, slots=True)
-class Reach:
-    """The same stores and flags as the proxy's, from here: what an engineer's command line reaches."""
-
-    config: Config
-    stores: Stores
-    flags: Flags
-    cutover: Cutover
-    settler: Settler
-
-
-@contextlib.asynccontextmanager
-async def _reach(proxim8: Stand) -> AsyncIterator[Reach]:
-    schema = load_schema()
-    settings = read_settings(proxim8.environment)
-    config = load(settings.config, proxim8.environment, schema)
-    reached = build_stores(config, settings, schema)
-    parents = parents_of(config, schema)
-    flags = Flags(config.entities, reached.by_side().values())
-    try:
-        await asyncio.gather(*(store.connect() for store in reached.by_side().values()))
-        yield Reach(
-            config,
-            reached,
-            flags,
-            Cutover(config.entities, reached.by_side(), parents),
-            Settler(reached.by_side(), flags, parents),
-        )
-    finally:
-        await asyncio.gather(*(store.disconnect() for store in reached.by_side().values()))
-
-
 class Demo:
     """The walk, and what it saw."""
 
-    def __init__(self, proxim8: Stand, reach: Reach, traffic: Traffic, claims: Claims, progress: Progress) -> None:
+    def __init__(self, proxim8: Stand, reached: Reach, traffic: Traffic, claims: Claims, progress: Progress) -> None:
         self._proxim8 = proxim8
-        self._reach = reach
+        self._reach = reached
         self._traffic = traffic
         self._claims = claims
         self._progress = progress
-        self._entities = list(reach.config.entities)
+        self._entities = list(reached.config.entities)
         self._bars: dict[str, TaskID] = {}
         self._stop = asyncio.Event()
         self._visited: dict[str, list[str]] = {entity: ["off"] for entity in self._entities}
@@ -267,7 +227,18 @@ class Demo:
 
     async def table(self, result: TrafficResult) -> Table:
         table = Table(
-            *("entity", "requests", "errors", "comparisons", "mismatches", "raced", "lag p99", "legacy", "prisma", "agree"),
+            *(
+                "entity",
+                "requests",
+                "errors",
+                "comparisons",
+                "mismatches",
+                "raced",
+                "lag p99",
+                "legacy",
+                "prisma",
+                "agree",
+            ),
             title="Five entities, six stages",
         )
         compared, metrics = await self._comparisons(), await self._metrics()
@@ -342,5 +313,3 @@ async def _stay(console: Console, proxim8: Stand) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await stop.wait()
-
-

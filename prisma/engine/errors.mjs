@@ -23,18 +23,18 @@ const VALIDATION_KINDS = [
   [/^Unknown field/, 'UnknownInputField'],
 ]
 
-/** {code, kind, message, meta} of anything that a call threw. */
+/** {code, message, meta} of anything that a call threw. */
 export function describe(error) {
   switch (error.name) {
     case 'PrismaClientValidationError':
       return validation(error)
     case 'PrismaClientInitializationError':
-      return { code: error.errorCode ?? 'P1001', kind: 'initialization', message: error.message, meta: {} }
+      return { code: error.errorCode ?? 'P1001', message: error.message, meta: {} }
   }
   const cause = driverCause(error)
   const { driverAdapterError: _, ...meta } = error.meta ?? {}
   if (cause) Object.assign(meta, causeMeta(cause))
-  return { code: error.code ?? null, kind: cause?.kind ?? error.name, message: lastParagraph(error.message), meta }
+  return { code: error.code ?? null, message: lastParagraph(error.message), meta }
 }
 
 function driverCause(error) {
@@ -43,6 +43,7 @@ function driverCause(error) {
 
 function causeMeta(cause) {
   return {
+    kind: cause.kind,
     sqlstate: cause.originalCode,
     databaseMessage: cause.originalMessage,
     constraint: cause.constraint?.index,
@@ -55,7 +56,7 @@ function causeMeta(cause) {
 function validation(error) {
   const message = lastParagraph(error.message)
   const kind = VALIDATION_KINDS.find(([pattern]) => pattern.test(message))?.[1] ?? 'InvalidArgument'
-  return { code: kind === 'RequiredArgumentMissing' ? 'P2012' : 'P2009', kind, message, meta: { kind } }
+  return { code: kind === 'RequiredArgumentMissing' ? 'P2012' : 'P2009', message, meta: { kind } }
 }
 
 /** The client puts the call, with its values, before what it has to say. */
