@@ -32,4 +32,5 @@ clean:
 		.mypy_cache .ruff_cache .pytest_cache .hypothesis .bootstrap.lock
 
 setup:
+	@command -v $(PYTHON) >/dev/null || { echo "set-up: no python3 on PATH; install Python 3.11 or newer" >&2; exit 2; }
 	@$(PYTHON) bootstrap.py

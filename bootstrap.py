@@ -168,8 +168,9 @@ def make_venv() -> None:
 
 
 def venv_is_whole() -> bool:
-    # pip comes last, so an interrupted one has none.
-    if not PYTHON.exists() or not (VENV / "bin" / "pip").exists():
+    # pip comes last, so an interrupted one has none; it names the place, so a moved one is seen.
+    pip_program = VENV / "bin" / "pip"
+    if not PYTHON.exists() or not pip_program.exists() or str(VENV) not in pip_program.read_text():
         return False
     lines = (VENV / "pyvenv.cfg").read_text().splitlines()
     version = next((line.partition("=")[2].strip() for line in lines if line.startswith("version")), "0.0")

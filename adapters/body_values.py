@@ -18,7 +18,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from adapters import extended_json
-from adapters.bson_values import millis_date, parse_date, parse_decimal, parse_integer
+from adapters.texts import millis_date, parse_date, parse_decimal, parse_integer
 from adapters.values import Convert, Refused, wrong
 from config.model import LegacyType
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal, DecimalException
 from typing import Any, Final
 
@@ -20,11 +20,9 @@ from bson.binary import UUID_SUBTYPE, Binary, UuidRepresentation
 from bson.datetime_ms import DatetimeMS
 
 from adapters import extended_json
+from adapters.texts import EPOCH, iso, millis_date, parse_date, parse_decimal, parse_integer, to_millis
 from adapters.values import EXACT, INT32, INT64, Convert, Refused, moment, number, object_id, wrong
 from config.model import LegacyType
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +96,6 @@ def _whole_text(value: Any) -> int:
     return parse_integer(value)
 
 
-def parse_integer(value: str) -> int:
-    digits = value[1:] if value[:1] == "-" else value
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= 20):
-        raise Refused("expected an integer in decimal digits")
-    return int(value)
-
-
 def _integer_text(value: Any) -> str:
     return str(_whole(value))
 
@@ -134,13 +125,6 @@ def _decimal_text(value: Any) -> Decimal:
     return parse_decimal(value) if type(value) is str else _decimal(value)
 
 
-def parse_decimal(value: str) -> Decimal:
-    try:
-        return Decimal(value)
-    except DecimalException as error:
-        raise Refused("expected a decimal number") from error
-
-
 def _date(value: Any) -> Any:
     if isinstance(value, DatetimeMS):
         raise Refused("a date out of the range 0001 to 9999")
@@ -151,34 +135,14 @@ def _date_text(value: Any) -> datetime:
     return parse_date(value) if type(value) is str else moment(value)
 
 
-def parse_date(value: str) -> datetime:
-    """ISO 8601 with a zone; a date alone is its midnight in UTC, as in JavaScript."""
-    try:
-        when = datetime.fromisoformat(value)
-    except ValueError as error:
-        raise Refused("expected an ISO 8601 date with a time zone") from error
-    if when.tzinfo is None:
-        if len(value) != 10:
-            raise Refused("expected an ISO 8601 date with a time zone")
-        when = when.replace(tzinfo=UTC)
-    return moment(when)
-
-
 def _date_millis(value: Any) -> datetime:
     return millis_date(_whole(value)) if type(value) in (int, Int64, float) else moment(value)
-
-
-def millis_date(value: int) -> datetime:
-    try:
-        return _EPOCH + timedelta(milliseconds=value)
-    except OverflowError as error:
-        raise Refused("a date out of the range 0001 to 9999") from error
 
 
 def _timestamp_date(value: Any) -> datetime:
     if not isinstance(value, Timestamp):
         raise wrong("a timestamp", value)
-    return _EPOCH + timedelta(seconds=value.time)
+    return EPOCH + timedelta(seconds=value.time)
 
 
 def _timestamp_number(value: Any) -> int:
@@ -253,15 +217,6 @@ def _decimal_to_double(value: Any) -> float:
 
 def _to_iso(value: Any) -> str:
     return iso(value)
-
-
-def iso(value: datetime) -> str:
-    """As JavaScript's toISOString writes it. `value` is in UTC."""
-    return value.isoformat(timespec="milliseconds")[:-6] + "Z"
-
-
-def to_millis(value: datetime) -> int:
-    return (value - _EPOCH) // _MILLISECOND
 
 
 def _to_millis64(value: Any) -> Int64:

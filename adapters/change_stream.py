@@ -68,7 +68,8 @@ class ChangeStream:
     """An endless async iterator of Change for one consumer. Nothing is fetched ahead of it but one batch.
 
     `replica` names the process that follows; `resume` is the position to go on after, else the stream starts with
-    `open()`. `position` is that of the last event the consumer has taken; `reconnects` counts lost connections.
+    `open()`. `position` is that of the last event the consumer is done with: it has asked for more since. `reconnects`
+    counts lost connections.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class ChangeStream:
         self._sender: asyncio.Task[None] | None = None
         self._lost: StreamLost | None = None
         self._pending: deque[Change] = deque()
+        self._taken = resume
         self.position = resume
         self.reconnects = 0
 
@@ -123,10 +125,12 @@ class ChangeStream:
     async def __anext__(self) -> Change:
         """Raises StreamLost. Waiting for it may be cancelled; the next call then opens the stream anew."""
         while not self._pending:
+            # Only now: who asks for more is done with what it took before.
+            self.position = self._taken
             event = await self._event()
             self._moved = asyncio.get_running_loop().time()
             self._pending.extend(self._changes(event))
-            self.position = event["_id"]
+            self._taken = event["_id"]
         return self._pending.popleft()
 
     async def barrier(self) -> None:

@@ -10,49 +10,25 @@ Every function raises Refused with the way to what it refused.
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 import uuid
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from bson import DBRef, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp
 from bson.binary import UUID_SUBTYPE, Binary
 from bson.code import Code
 from bson.datetime_ms import DatetimeMS
-from bson.errors import InvalidId
 
+from adapters.json_markers import is_marker, read_marker
+from adapters.texts import to_millis
 from adapters.values import EXACT, INT64, Refused, moment, text, word
 
 DEPTH: Final = 100
 """Levels of nesting that MongoDB itself allows."""
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND: Final = timedelta(milliseconds=1)
-_SHAPES: Final = frozenset(
-    frozenset(shape)
-    for shape in (
-        ["$oid"],
-        ["$date"],
-        ["$numberLong"],
-        ["$numberDouble"],
-        ["$numberDecimal"],
-        ["$binary"],
-        ["$regularExpression"],
-        ["$timestamp"],
-        ["$code"],
-        ["$code", "$scope"],
-        ["$minKey"],
-        ["$maxKey"],
-    )
-)
 _FLAGS: Final = (("i", re.I), ("l", re.L), ("m", re.M), ("s", re.S), ("u", re.U), ("x", re.X))
-
-
-def is_marker(value: Mapping[str, Any]) -> bool:
-    """Whether the keys are those of a marker, whatever its values."""
-    return ("$ref" in value and "$id" in value) or frozenset(value) in _SHAPES
 
 
 # From BSON, as PyMongo gives it.
@@ -93,7 +69,7 @@ def _date(value: datetime, _: int) -> Any:
     """The specification's relaxed form where it has one: years 1970 to 9999."""
     when = moment(value)
     if when.year < 1970:
-        return {"$date": {"$numberLong": str((when - _EPOCH) // _MILLISECOND)}}
+        return {"$date": {"$numberLong": str(to_millis(when))}}
     return {"$date": when.isoformat(timespec="milliseconds" if when.microsecond else "seconds")[:-6] + "Z"}
 
 
@@ -198,7 +174,7 @@ def to_bson(value: Any, depth: int = 0) -> Any:
     """The BSON value of a Json field's value, markers included. A marker that does not hold what it should is refused."""
     if isinstance(value, dict):
         if any(key[:1] == "$" for key in value) and is_marker(value):
-            return _marked(value, depth)
+            return read_marker(value, lambda parts: _plain_object(parts, depth, to_bson))
         return _plain_object(value, depth, to_bson)
     if isinstance(value, list):
         return _plain_list(value, depth, to_bson)
@@ -226,73 +202,6 @@ def _rounded(value: int) -> float:
         return float(value)
     except OverflowError as error:
         raise Refused("out of the range of a double") from error
-
-
-def _marked(value: dict[str, Any], depth: int) -> Any:
-    name = "$ref" if "$ref" in value else next(key for key in value if key != "$scope")
-    try:
-        if name == "$ref":
-            parts = _plain_object(value, depth, to_bson)
-            return DBRef(_string(parts.pop("$ref")), parts.pop("$id"), parts.pop("$db", None), parts)
-        return _READERS[name](value[name], value)
-    except (TypeError, ValueError, KeyError, ArithmeticError, InvalidId, binascii.Error) as error:
-        raise Refused(f"not a well-formed {name} of Extended JSON") from error
-
-
-def _read_date(value: Any, _: Any) -> Any:
-    if isinstance(value, str):
-        return moment(datetime.fromisoformat(value))
-    milliseconds = int(_read_long(value["$numberLong"], None))
-    try:
-        return _EPOCH + timedelta(milliseconds=milliseconds)
-    except OverflowError:
-        return DatetimeMS(milliseconds)
-
-
-def _read_long(value: Any, _: Any) -> Int64:
-    number = int(_string(value))
-    if not -INT64 <= number < INT64:
-        raise ValueError("beyond 64 bits")
-    return Int64(number)
-
-
-def _read_binary(value: Any, _: Any) -> Any:
-    data = base64.b64decode(_string(value["base64"]), validate=True)
-    subtype = int(_string(value["subType"]), 16)
-    return Binary(data, subtype) if subtype else data
-
-
-def _read_timestamp(value: Any, _: Any) -> Timestamp:
-    return Timestamp(int(value["t"]), int(value["i"]))
-
-
-def _read_regex(value: Any, _: Any) -> Regex[str]:
-    return Regex(_string(value["pattern"]), _string(value["options"]))
-
-
-def _read_code(value: Any, whole: dict[str, Any]) -> Code:
-    return Code(_string(value), to_bson(whole["$scope"]) if "$scope" in whole else None)
-
-
-def _string(value: Any) -> str:
-    if type(value) is not str:
-        raise TypeError("not a string")
-    return value
-
-
-_READERS: Final[dict[str, Callable[[Any, Any], Any]]] = {
-    "$oid": lambda value, _: ObjectId(_string(value)),
-    "$date": _read_date,
-    "$numberLong": _read_long,
-    "$numberDouble": lambda value, _: float(_string(value)),
-    "$numberDecimal": lambda value, _: Decimal128(_string(value)),
-    "$binary": _read_binary,
-    "$regularExpression": _read_regex,
-    "$timestamp": _read_timestamp,
-    "$code": _read_code,
-    "$minKey": lambda value, _: MinKey(),
-    "$maxKey": lambda value, _: MaxKey(),
-}
 
 
 # From JSON.

@@ -14,6 +14,7 @@ from typing import Any
 import prisma.generator.models
 from prisma.generator.generator import BASE_PACKAGE_DIR, Generator
 from prisma.generator.jsonrpc import Manifest, Request
+from prisma.generator.models import PythonData
 
 from adapters.schema import DATAMODEL_FILE
 
@@ -22,17 +23,21 @@ def main() -> None:
     """Answers the Prisma CLI's JSON-RPC requests on standard input until it closes."""
     vars(prisma.generator.models)["DEBUG_GENERATOR"] = True  # accepts a CLI of another version
     generator = Generator()
-    answer = generator._on_request
+    answer, generate_client = generator._on_request, generator.generate
+    params: dict[str, Any] = {}
 
     def on_request(request: Request) -> None:
-        if request.method == "generate" and request.params is not None:
-            for datasource in request.params["datasources"]:
-                datasource.setdefault("url", {"value": None, "fromEnvVar": "DATABASE_URL"})
-            write_datamodel(request.params)
+        params.update(request.params or {})
+        for datasource in params.get("datasources", ()):
+            datasource.setdefault("url", {"value": None, "fromEnvVar": "DATABASE_URL"})
         answer(request)
 
-    # Generator refuses to be subclassed, so its two methods are replaced on the instance.
-    vars(generator).update(get_manifest=manifest, _on_request=on_request)
+    def generate(data: PythonData) -> None:
+        generate_client(data)  # first: into another folder it copies the whole package, with the other model of ours
+        write_datamodel(params)
+
+    # Generator refuses to be subclassed, so its methods are replaced on the instance.
+    vars(generator).update(get_manifest=manifest, _on_request=on_request, generate=generate)
     generator.run()
 
 
@@ -42,7 +47,6 @@ def manifest() -> Manifest:
 
 def write_datamodel(params: dict[str, Any]) -> None:
     target = Path(params["generator"]["output"]["value"]) / DATAMODEL_FILE
-    target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(params["dmmf"]["datamodel"], indent=1))
 
 

@@ -68,23 +68,6 @@ class LegacyDocuments:
         differing = [here for here in self._but_id if _differs(raw, document, here)]
         return self._assignments(raw, document, differing)
 
-    def update(self, data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        to_set: dict[str, Any] = {}
-        unset: dict[str, Any] = {}
-        for here in self._but_id:
-            given = [slot.name in data for slot in here.slots]
-            if not any(given):
-                continue
-            if not all(given):
-                missing = here.slots[given.index(False)].name
-                raise Invalid(missing, "the other parts of its legacy string change, so it has to be given too")
-            value = here.stored(data)
-            if value is None:
-                unset[here.dotted] = ""
-            else:
-                to_set[here.dotted] = value
-        return to_set, unset
-
     def key_of(self, raw: Mapping[str, Any]) -> Key:
         try:
             return str(self._id.canonical(self._find_id(raw)))

@@ -34,7 +34,7 @@ class Mapper:
         self.model = model
         slots = _slots(entity, model, schema)
         self._slots = {slot.name: slot for slot in slots}
-        self._id = self._slots[model.id.name]
+        self._id = self._slots[_key_field(model)]
         self._field_of = {slot.dotted: slot.name for slot in slots}
         self._legacy = LegacyDocuments(slots, self._id)
         self._rows = Rows(slots)
@@ -85,11 +85,6 @@ class Mapper:
         differs, so that everything else keeps its value, type and order. Without `raw`, all that an upsert has to set
         beside the key. The key itself is never among them."""
         return self._legacy.changes(raw, document)
-
-    def legacy_update(self, data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The `$set` and `$unset` that give these fields these values, whatever the document holds. Arrays that a path
-        goes through have to be there. The key is left out."""
-        return self._legacy.update(data)
 
     def key_of(self, raw: Mapping[str, Any]) -> Key:
         return self._legacy.key_of(raw)
@@ -172,3 +167,11 @@ def _slots(entity: Entity, model: Model, schema: Schema) -> list[Slot]:
     rules = {name: entity.fields.get(name, _NO_RULE) for name in stored}
     parts = Counter(rule.source for rule in rules.values() if rule.split)
     return [compile_slot(field, rules[name], schema, parts[rules[name].source] - 1) for name, field in stored.items()]
+
+
+def _key_field(model: Model) -> str:
+    ids = [model.fields[name] for name in model.ids]
+    if len(ids) != 1 or ids[0].type != "String" or ids[0].is_list:
+        kinds = ", ".join(f"{field.name} {field.type}" for field in ids)
+        raise RuleError(model.ids[0], f"the id of model {model.name} is ({kinds}); expected one field of type String")
+    return ids[0].name

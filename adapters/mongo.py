@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
+import pymongo
 from bson.binary import UuidRepresentation
 from bson.codec_options import CodecOptions, DatetimeConversion
 from motor.motor_asyncio import AsyncIOMotorClient
@@ -67,18 +69,23 @@ class MongoStore:
         self._settling = Settling(self._client, self._database, collections, write)
         self.state = MongoState(self._database, write)
         self.is_replica_set = False
+        self._prepared = False
 
     async def connect(self) -> None:
-        """Find the server, make the collections and indexes of our own. Raises Unavailable."""
+        """Find the server, make the collections and indexes of our own. Raises Unavailable: then try again, or leave it to
+        the first `apply`."""
         async with within(self._write, write=True):
             hello = await self._database.command("hello")
             self.is_replica_set = "setName" in hello
             await self._settling.create_collections()
             await self._outbox.create_indexes()
             await self.state.create_indexes()
+        self._prepared = True
 
     async def disconnect(self) -> None:
-        self._client.close()
+        """Say goodbye to the server, which may not be listening: not longer than connecting may take."""
+        with pymongo.timeout(self._connect):
+            await asyncio.to_thread(self._client.close)
 
     async def is_healthy(self) -> bool:
         try:
@@ -102,6 +109,8 @@ class MongoStore:
 
     async def apply(self, entity: str, token: int, documents: Mapping[Key, Document | None]) -> Applied:
         """As `Store.apply` says. Raises StandaloneServer where there are no transactions."""
+        if not self._prepared:
+            await self.connect()
         if not self.is_replica_set:
             raise StandaloneServer("settling to Mongo needs transactions: run it as a replica set (one node is enough)")
         return await self._settling.apply(entity, token, documents)

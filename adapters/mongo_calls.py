@@ -106,7 +106,7 @@ def _may_have_happened(error: Exception, code: object) -> bool:
     if isinstance(error, ServerSelectionTimeoutError | WaitQueueTimeoutError | InvalidOperation):
         return False
     if isinstance(error, OperationFailure):
-        return isinstance(error, WriteConcernError) or code in _MAYBE_DONE
+        return isinstance(error, WriteConcernError) or code is None or code in _MAYBE_DONE
     return True
 
 

@@ -195,7 +195,7 @@ class _Settle:
             await rows.bulk_write(changes, ordered=False, session=self.session)
         return Applied(passed - refused.keys(), frozenset(documents) - passed, refused)
 
-    async def _fence(self, keys: Iterable[Key]) -> frozenset[Key]:
+    async def _fence(self, keys: Mapping[Key, object]) -> frozenset[Key]:
         """Raise the fences that are below the token. Returns the keys whose fence is now the token.
 
         A settle that is sent again, because the answer to its commit was lost, passes as it did the first time.
@@ -204,7 +204,9 @@ class _Settle:
         ids = [{"e": self.entity, "k": key} for key in sorted(keys)]
         highest = [{"$set": {"token": {"$max": ["$token", self.token]}}}]
         raised = [UpdateOne({"_id": id}, highest, upsert=True) for id in ids]
-        await fences.bulk_write(raised, ordered=False, session=self.session)
+        result = await fences.bulk_write(raised, ordered=False, session=self.session)
+        if result.modified_count + result.upserted_count == len(ids):
+            return frozenset(keys)
         ours = fences.find({"_id": {"$in": ids}, "token": self.token}, {"_id": 1}, session=self.session)
         return frozenset([row["_id"]["k"] async for row in ours])
 

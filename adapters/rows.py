@@ -17,7 +17,7 @@ from adapters.engine.values import Json
 from adapters.schema import Field
 from adapters.side import Document, Invalid
 from adapters.slots import Slot, elementwise
-from adapters.values import Convert, Refused, moment, number
+from adapters.values import Convert, Refused, moment
 
 
 class Rows:
@@ -119,7 +119,7 @@ def _bytes(value: Any) -> bytes:
 
 _FROM_ROW: Final[dict[str, Convert]] = {
     "BigInt": int,
-    "Float": number,
+    "Float": float,  # JavaScript prints a large double as an integer, of digits that are not all its own
     "Decimal": _decimal,
     "DateTime": _date,
     "Bytes": _bytes,

@@ -19,11 +19,11 @@ class Cut:
     last: int
 
     def of(self, value: Any) -> Any:
-        """The part; ABSENT where the string has fewer. Raises Refused for what is no string."""
+        """The part; None where the string has fewer, ABSENT without string. Raises Refused for what is no string."""
         if value is None or value is ABSENT:
             return value
         parts = text(value).split(self.by, self.last)
-        return parts[self.part] if self.part < len(parts) else ABSENT
+        return parts[self.part] if self.part < len(parts) else None
 
 
 def join(by: str, parts: Sequence[str | None]) -> str | None:

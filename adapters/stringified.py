@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 import uuid
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from bson import DBRef, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp
@@ -14,10 +14,9 @@ from bson.binary import UUID_SUBTYPE, Binary, UuidRepresentation
 from bson.code import Code
 from bson.datetime_ms import DatetimeMS
 
-from adapters.bson_values import iso
+from adapters.texts import EPOCH, iso
 from adapters.values import EXACT
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DATE_LIMIT: Final = 8_640_000_000_000_000
 _CYCLE: Final = 146_097 * 86_400_000
 """Milliseconds of 400 years, after which the calendar repeats."""
@@ -57,7 +56,7 @@ def _far_date(value: DatetimeMS) -> Any:
     if abs(milliseconds) > _DATE_LIMIT:
         return None
     cycles, rest = divmod(milliseconds, _CYCLE)
-    when = _EPOCH + timedelta(milliseconds=rest)
+    when = EPOCH + timedelta(milliseconds=rest)
     year = when.year + 400 * cycles
     rest_of_it = iso(when)[4:]
     return f"{year:04d}{rest_of_it}" if 0 <= year <= 9999 else f"{'-' if year < 0 else '+'}{abs(year):06d}{rest_of_it}"

@@ -12,3 +12,11 @@ class Figure:
     unit: str
     goal: str | None = None
     peer: str | None = None
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the goal is met; None where there is none."""
+        if self.goal is None:
+            return None
+        sign, bound = self.goal.split()
+        return self.value >= float(bound) if sign == ">=" else self.value <= float(bound)

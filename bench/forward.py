@@ -1,10 +1,8 @@
 """How fast requests are forwarded, beside a minimal aiohttp forwarder and nginx, in one run and interleaved."""
 
-import asyncio
+import secrets
 import shutil
-import socket
 import sys
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -13,11 +11,13 @@ from typing import Final
 
 from bench.figure import Figure
 from bench.load import Load, load
+from examples.processes import free_port, program, temporary_folder
+from examples.proxim8.stand import CONFIG, ROOT, Stores, stores
 
-_ROUNDS: Final = 5
-_SECONDS: Final = 2
+_ROUNDS: Final = 9
+_SECONDS: Final = 1
 _NGINX: Final = """
-worker_processes 1; daemon off; master_process off; pid {folder}/pid; error_log {folder}/errors crit;
+worker_processes 1; daemon off; master_process off; pid {folder}/nginx-pid; error_log {folder}/nginx-errors crit;
 events {{ worker_connections 1024; }}
 http {{
   access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
@@ -33,16 +33,19 @@ http {{
 
 
 async def measure() -> list[Figure]:
-    """Figures of forwarding a GET whose answer is a small JSON, over 32 keep-alive connections. Takes under a minute."""
+    """Figures of the whole proxy forwarding a GET that no entity claims, with a small JSON as the answer, over 32
+    keep-alive connections. Takes about a minute."""
     async with AsyncExitStack() as running:
-        upstream = await running.enter_async_context(_serving("bench.small_upstream"))
+        folder = running.enter_context(temporary_folder())
+        databases = await running.enter_async_context(stores(folder))
+        upstream = await running.enter_async_context(_serving("bench.small_upstream", folder))
         old = f"http://127.0.0.1:{upstream}"
         ports = {
-            "ours": await running.enter_async_context(_serving("bench.our_forwarder", old)),
-            "aiohttp": await running.enter_async_context(_serving("bench.peer_forwarder", old)),
+            "ours": await running.enter_async_context(_proxy(folder, databases, old)),
+            "aiohttp": await running.enter_async_context(_serving("bench.peer_forwarder", folder, old)),
         }
         if shutil.which("nginx"):
-            ports["nginx"] = await running.enter_async_context(_nginx(upstream))
+            ports["nginx"] = await running.enter_async_context(_nginx(folder, upstream))
         for port in ports.values():
             await load(port, seconds=1)
         rounds = [await _round(ports, turn) for turn in range(_ROUNDS)]
@@ -74,61 +77,36 @@ def _figures(rounds: list[dict[str, Load]]) -> list[Figure]:
 
 
 @asynccontextmanager
-async def _serving(module: str, *arguments: str) -> AsyncIterator[int]:
-    port = _free_port()
-    async with _running([sys.executable, "-m", module, str(port), *arguments], port):
+async def _serving(module: str, folder: Path, *arguments: str) -> AsyncIterator[int]:
+    port = free_port()
+    command = [sys.executable, "-m", module, str(port), *arguments]
+    async with program(module, command, folder=folder, cwd=ROOT, ready_url=f"http://127.0.0.1:{port}/"):
         yield port
 
 
 @asynccontextmanager
-async def _nginx(upstream: int) -> AsyncIterator[int]:
-    port = _free_port()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        file = folder / "nginx.conf"
-        file.write_text(_NGINX.format(folder=folder, port=port, upstream=upstream))
-        async with _running(["nginx", "-e", f"{folder}/errors", "-p", name, "-c", str(file)], port):
-            yield port
+async def _proxy(folder: Path, databases: Stores, old: str) -> AsyncIterator[int]:
+    port = free_port()
+    environment = {
+        "MONGO_URL": databases.mongo_url,
+        "DATABASE_URL": databases.database_url,
+        "CORE_URL": old,
+        "PROXIM8_URL": old,
+        "JWT_SECRET": secrets.token_hex(32),
+        "STRANGLER_CONFIG": str(CONFIG),
+        "STRANGLER_PORT": str(port),
+        "STRANGLER_ADMIN_PORT": "0",
+    }
+    command: list[str | Path] = [Path(sys.executable).with_name("strangler"), "serve"]
+    async with program("proxy", command, folder=folder, cwd=ROOT, env=environment, ready_line='"serving"'):
+        yield port
 
 
 @asynccontextmanager
-async def _running(command: list[str], port: int) -> AsyncIterator[None]:
-    """The command, from the moment it listens on `port`."""
-    process = await asyncio.create_subprocess_exec(*command)
-    try:
-        async with asyncio.timeout(20):
-            await _listening(process, port)
-        yield
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        try:
-            async with asyncio.timeout(10):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-
-
-async def _listening(process: asyncio.subprocess.Process, port: int) -> None:
-    while process.returncode is None:
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-        except ConnectionRefusedError:
-            await asyncio.sleep(0.05)
-            continue
-        writer.close()
-        return
-    raise RuntimeError(f"a server ended with status {process.returncode} instead of listening")
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
-
-
-if __name__ == "__main__":
-    for figure in asyncio.run(measure()):
-        sys.stdout.write(f"{figure.name}: {figure.value:.2f} {figure.unit} {figure.goal or ''}\n")
+async def _nginx(folder: Path, upstream: int) -> AsyncIterator[int]:
+    port = free_port()
+    file = folder / "nginx.conf"
+    file.write_text(_NGINX.format(folder=folder, port=port, upstream=upstream))
+    command = ["nginx", "-e", str(folder / "nginx-errors"), "-p", str(folder), "-c", str(file)]
+    async with program("nginx", command, folder=folder, ready_url=f"http://127.0.0.1:{port}/"):
+        yield port

@@ -22,7 +22,7 @@ _FIELDS: Final = {
     "Accept-Encoding": "gzip, deflate",
     "Authorization": "Bearer 0123456789abcdef0123456789abcdef",
 }
-_TARGET: Final = "/api/videos/64b7f0c2a1d3e4f5a6b7c8d9?fields=title,status"
+_TARGET: Final = "/api/stats/64b7f0c2a1d3e4f5a6b7c8d9?fields=title,status"
 _UNITS: Final = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 
 

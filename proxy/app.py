@@ -10,6 +10,7 @@ from typing import Final
 import aiohttp
 import structlog
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from adapters.engine import Engine
 from adapters.mapping import Mapper
@@ -172,13 +173,18 @@ class Proxy:
 
     def application(self) -> web.Application:
         """The aiohttp application. What it starts first it stops last."""
-        app = web.Application()
+        app = web.Application(middlewares=[self._any_target])
         app.router.add_route("*", "/{path:.*}", self.dispatch, expect_handler=expect_later)
         app.on_shutdown.append(self.forwarder.close_tunnels)
         app.cleanup_ctx.extend(
             [self._with_stores, self._with_forwarding, self._with_settling, self._with_following, self._with_flags]
         )
         return app
+
+    @web.middleware
+    async def _any_target(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """`OPTIONS *` and a target in absolute form (RFC 9112 3.2) are no paths, and so no route matches them."""
+        return await (handler if request.raw_path.startswith("/") else self.dispatch)(request)
 
     def admin(self) -> web.Application:
         return Admin(self.metrics, self.reports, self.stores.by_side()).application()

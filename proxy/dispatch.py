@@ -15,8 +15,10 @@ from config.paths import Router
 from proxy.claims import Asked, Claim
 from proxy.failure import Failure
 from proxy.flags import Flags
+from proxy.headers import REQUEST_ID
 from proxy.idle import Idle
 from proxy.metrics import Metrics
+from proxy.outbound import may_leave_trailers
 from proxy.reads import Reads
 from proxy.upstreams import Endpoints
 from proxy.wallet import Wallets
@@ -54,11 +56,10 @@ class Dispatch:
         self._bound = bound
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
-        request["request_id"] = request_id = accepted_id(request.headers.get("X-Request-Id"))
+        request[REQUEST_ID] = request_id = accepted_id(request.headers.get("X-Request-Id"))
         # A HEAD is the GET that its entity's route names, without the body (RFC 9110 9.3.2).
         method = "GET" if request.method == "HEAD" else request.method
         matched = self._router.match(method, request.raw_path.partition("?")[0])
-        self._idle.enter()
         try:
             if matched is None:
                 self._metrics.forwarded.inc()
@@ -67,10 +68,10 @@ class Dispatch:
                 response = await self._answer(request, *matched, request_id)
         except Failure as error:
             response = error.response(request_id)
-        finally:
-            self._idle.leave()
         if not response.prepared:
             response.headers["X-Request-Id"] = request_id
+            if may_leave_trailers(request):
+                response.force_close()
         return response
 
     async def _answer(
@@ -78,6 +79,7 @@ class Dispatch:
     ) -> web.StreamResponse:
         side = self._flags.meaning(claim.entity).primary
         status = 500
+        self._idle.enter()
         try:
             asked = await self._asked(request, claim, params, request_id)
             response = await (self._writes if claim.writes else self._reads).answer(request, asked)
@@ -98,6 +100,7 @@ class Dispatch:
             log.exception("request_failed", entity=claim.entity, route=claim.route.on, request_id=request_id)
             raise Failure(500, "Something went wrong in the proxy", reason="internal") from None
         finally:
+            self._idle.leave()
             self._metrics.requests.labels(claim.entity, claim.route.do, side, str(status)).inc()
 
     async def _asked(self, request: web.Request, claim: Claim, params: Mapping[str, str], request_id: str) -> Asked:
@@ -132,6 +135,8 @@ async def read_body(request: web.BaseRequest, bound: int) -> bytes:
     """The whole body. Raises Failure 413 past `bound` bytes, 400 where it breaks off."""
     if request.content_length is not None and request.content_length > bound:
         raise _too_large(bound)
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     pieces: list[bytes] = []
     size = 0
     try:

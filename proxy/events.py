@@ -43,8 +43,15 @@ def _json(event: object, **_: object) -> bytes:
 
 
 class _ToEvents(logging.Handler):
-    """What libraries say through `logging` becomes an event as well, so that there is one stream to read."""
+    """What libraries say through `logging` becomes an event as well, so that there is one stream to read. Of an exception
+    only the type: its text may quote what a client sent."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        log = structlog.get_logger()
-        log.log(record.levelno, "library", logger=record.name, message=record.getMessage(), exc_info=record.exc_info)
+        cause = record.exc_info[0] if record.exc_info else None
+        structlog.get_logger().log(
+            record.levelno,
+            "library",
+            logger=record.name,
+            message=record.getMessage(),
+            cause=cause.__name__ if cause else None,
+        )

@@ -10,8 +10,8 @@ from aiohttp.http import HttpProcessingError, RawResponseMessage
 
 from proxy.downstream import ClientGone, Downstream, Relayed, connection_field, framing
 from proxy.failure import Failure
-from proxy.headers import RawHeaders, interim_head, response_head
-from proxy.outbound import LAST_CHUNK, Outbound, chunk, upload
+from proxy.headers import REQUEST_ID, RawHeaders, interim_head, response_head
+from proxy.outbound import LAST_CHUNK, Outbound, chunk, may_leave_trailers, upload
 from proxy.tap import Tap
 from proxy.tunnel import tunnel
 from proxy.upstream import Connection, Upstream
@@ -151,8 +151,7 @@ class Exchange:
         if self._tap is not None:
             self._tap.begin(status, message.headers)
         frame = framing(request, message)
-        # aiohttp's parser gives the trailers of a chunked request to the next request on the connection as fields.
-        reusable = self._uploaded and not self._out.chunked and not frame.until_close
+        reusable = self._uploaded and not frame.until_close and not may_leave_trailers(request)
         keep_alive = bool(request.keep_alive) and reusable
         head = self._head(message, frame.field, connection_field(request, keep_alive=keep_alive))
         try:
@@ -214,7 +213,7 @@ class Exchange:
             upstream=self._upstream.name,
             status=status,
             cause=type(error).__name__,
-            request_id=self._request.get("request_id"),
+            request_id=self._request.get(REQUEST_ID),
         )
         self._client.abort()
         return Relayed(status, keep_alive=False, whole=False)
@@ -227,7 +226,7 @@ class Exchange:
             return Relayed(101, keep_alive=False, whole=False)
         idle = self._upstream.timeouts.tunnel
         cause = await tunnel(self._request.protocol, connection.handler, idle=idle, stop=self._stop)
-        request_id = self._request.get("request_id")
+        request_id = self._request.get(REQUEST_ID)
         log.debug("tunnel_closed", upstream=self._upstream.name, cause=cause, request_id=request_id)
         return Relayed(101, keep_alive=False, whole=True)
 

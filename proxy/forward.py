@@ -11,7 +11,7 @@ from yarl import URL
 
 from proxy.exchange import Exchange
 from proxy.failure import Failure
-from proxy.headers import encode_fields
+from proxy.headers import REQUEST_ID, encode_fields
 from proxy.outbound import outbound
 from proxy.tap import Tap
 from proxy.upstream import Limits, Timeouts, Upstream
@@ -77,7 +77,7 @@ class Forwarder:
 
         The answer has been written when this returns: it cannot be changed any more, and its `keep_alive` is final.
         `body` replaces the request's own (a caller that has read it must pass it on). `extra_headers` replace the
-        client's of the same name. `request["request_id"]`, where set, is X-Request-Id both upstream and downstream.
+        client's of the same name. `request[REQUEST_ID]`, where set, is X-Request-Id both upstream and downstream.
         With `shield` the exchange goes on to its end when the client disconnects, and `tap` gets the result.
 
         Raises Failure when there is no answer: 502, 503 or 504 for the upstream's fault, 4xx or 501 for the client's.
@@ -119,7 +119,7 @@ class Forwarder:
         tap: Tap | None,
         shield: bool,
     ) -> web.StreamResponse:
-        request_id: str | None = request.get("request_id")
+        request_id: str | None = request.get(REQUEST_ID)
         marked = [] if request_id is None else encode_fields([("X-Request-Id", request_id)])
         replaced = [*marked, *encode_fields(extra_headers)] if extra_headers else marked
         try:

@@ -9,7 +9,12 @@ from collections.abc import Iterable, Sequence
 from email.utils import formatdate
 from typing import Final
 
+from aiohttp import web
+
 RawHeaders = Sequence[tuple[bytes, bytes]]
+
+REQUEST_ID: Final = web.RequestKey("request_id", str)
+"""What a request is known by in headers, events and answers."""
 
 # RFC 9110 7.6.1, and 11.7 for Proxy-*. Trailers are not forwarded, hence neither is what announces them.
 HOP_BY_HOP: Final = frozenset(

@@ -37,6 +37,15 @@ class Outbound:
         return self.body is not None and self.method in _IDEMPOTENT
 
 
+def may_leave_trailers(request: web.BaseRequest) -> bool:
+    """Whether the client's connection must not be used after this request.
+
+    aiohttp's parser gives the trailers of a chunked request to the next request on the connection, as its fields: on a
+    connection that carries several clients' requests, one could put words into another's mouth.
+    """
+    return hdrs.TRANSFER_ENCODING in request.headers
+
+
 def chunk(piece: bytes) -> bytes:
     """`piece` as one chunk (RFC 9112 7.1); nothing for no bytes, which would end the body."""
     return b"%x\r\n%b\r\n" % (len(piece), piece) if piece else b""

@@ -245,9 +245,18 @@ class Replicator:
         now = asyncio.get_running_loop().time()
         self._metrics.settled.labels(entity, "written").inc(len(settled.written))
         self._metrics.settled.labels(entity, "superseded").inc(len(settled.superseded))
-        lag = self._metrics.settle_lag.labels(entity)
-        for dirty in done:
-            lag.observe(now - dirty.since)
+        lags = [now - dirty.since for dirty in done]
+        observe = self._metrics.settle_lag.labels(entity).observe
+        for lag in lags:
+            observe(lag)
+        if lags:
+            log.info(
+                "settled",
+                entity=entity,
+                written=len(settled.written),
+                superseded=len(settled.superseded),
+                lag_ms=round(max(lags) * 1000, 1),
+            )
 
 
 def _backoff(failures: int) -> float:

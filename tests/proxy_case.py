@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,7 +29,7 @@ from config.load import load
 from config.model import Stage
 from config.settings import read_settings
 from examples.processes import Program, free_port
-from examples.proxim8.servers import old_server
+from examples.proxim8.servers import OldName, old_server
 from examples.servers import drop_database, fresh_database, with_database
 from proxy.app import Proxy, parents_of
 from proxy.backfill import backfill
@@ -43,7 +43,7 @@ DEADLINE: Final = 20.0
 
 Via = Literal["endpoint", "collection"]
 Json = dict[str, Any]
-Event = Mapping[str, Any]
+Event = MutableMapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +216,12 @@ class Running:
             parsed = orjson.loads(received) if response.content_type == "application/json" else received
             return Answer(response.status, parsed, response.headers)
 
+    async def direct(self, server: str, path: str, *, wallet: str | None = None) -> Answer:
+        """Ask an old server itself, past the proxy."""
+        headers = {} if wallet is None else {"Authorization": f"Bearer {self.token(wallet)}"}
+        async with self.session.get(self.environment[f"{server.upper()}_URL"] + path, headers=headers) as response:
+            return Answer(response.status, orjson.loads(await response.read()), response.headers)
+
     async def create(self, subject: Subject, wallet: str, account: str, **changes: Any) -> str:
         """Create one through the proxy; its key."""
         answer = await self.ask("POST", subject.create, {**subject.make(fresh(), account), **changes}, wallet=wallet)
@@ -326,6 +332,11 @@ class Running:
         done = await self.legacy[_TABLES[entity]].update_one({"_id": ObjectId(key)}, {"$set": fields})
         assert done.matched_count == 1
 
+    async def remove_document(self, entity: str, key: str) -> None:
+        """Delete a document behind the proxy's back."""
+        done = await self.legacy[_TABLES[entity]].delete_one({"_id": ObjectId(key)})
+        assert done.deleted_count == 1
+
     async def marks(self, entity: str | None = None) -> dict[SideName, int]:
         where = {} if entity is None else {"entity": entity}
         condition, values = ("", ()) if entity is None else (' WHERE "entity" = $1', (entity,))
@@ -398,7 +409,8 @@ async def running(
         upstreams = {"CORE_URL": "http://127.0.0.1:1", "PROXIM8_URL": "http://127.0.0.1:1"}
         if via == "endpoint":
             urls = {"PUBLIC_URL": url, "JOB_DELAY_MS": "20"}
-            for name, variable in (("core", "CORE_URL"), ("proxim8", "PROXIM8_URL")):
+            names: tuple[tuple[OldName, str], ...] = (("core", "CORE_URL"), ("proxim8", "PROXIM8_URL"))
+            for name, variable in names:
                 server = await stack.enter_async_context(
                     old_server(name, folder, mongo_url=stores.mongo_url, secret=secret, settings=urls)
                 )
@@ -422,6 +434,18 @@ async def running(
         found = load(Path(environment["STRANGLER_CONFIG"]), environment, schema)
         cutover = Cutover(found.entities, proxy.stores.by_side(), parents_of(found, schema))
         yield Running(proxy, cutover, url, secret, session, client.get_default_database(), events, environment, old)
+
+
+@asynccontextmanager
+async def standing(
+    folder: Path, mongo_url: str, postgres_url: str, template: str, *, via: Via = "endpoint", config: Path | None = None
+) -> AsyncIterator[Running]:
+    """A proxy before databases of its own."""
+    async with (
+        databases(mongo_url, postgres_url, template) as stores,
+        running(folder, stores, via=via, config=config) as proxim8,
+    ):
+        yield proxim8
 
 
 @asynccontextmanager

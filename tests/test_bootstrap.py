@@ -184,6 +184,22 @@ def test_a_python_without_venv_names_the_package(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize(
+    ("place", "version", "whole"), [("", "3.11.7", True), ("elsewhere/", "3.11.7", False), ("", "3.10.13", False)]
+)
+def test_a_venv_that_was_moved_or_is_too_old_is_made_anew(
+    place: str, version: str, whole: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    venv = tmp_path / ".venv"
+    (venv / "bin").mkdir(parents=True)
+    (venv / "bin" / "python").symlink_to(sys.executable)
+    (venv / "bin" / "pip").write_text(f"#!{tmp_path}/{place}.venv/bin/python\n")
+    (venv / "pyvenv.cfg").write_text(f"home = /usr/bin\nversion = {version}\n")
+    monkeypatch.setattr(bootstrap, "VENV", venv)
+    monkeypatch.setattr(bootstrap, "PYTHON", venv / "bin" / "python")
+    assert bootstrap.venv_is_whole() is whole
+
+
+@pytest.mark.parametrize(
     ("machine", "libc"), [("riscv64", ("glibc", "2.36")), ("x86_64", ("glibc", "2.31")), ("x86_64", ("", ""))]
 )
 def test_a_platform_without_mongod_says_what_to_do(

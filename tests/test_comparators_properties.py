@@ -15,7 +15,13 @@ from config.model import Compare
 
 DATES = st.datetimes(datetime(2026, 1, 1), datetime(2026, 1, 2)).map(lambda when: when.replace(tzinfo=UTC))
 SCALARS = (
-    st.none() | st.booleans() | st.integers(-3, 3) | st.floats() | st.text("ab", max_size=2) | DATES | st.decimals(allow_nan=False)
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 3)
+    | st.floats()
+    | st.text("ab", max_size=2)
+    | DATES
+    | st.decimals(allow_nan=False)
 )
 NAMES = st.sampled_from("abc")
 VALUES = st.recursive(

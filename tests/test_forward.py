@@ -129,7 +129,11 @@ async def test_the_request_id_and_extra_fields_replace_the_clients() -> None:
 @pytest.mark.parametrize("encoding", [b"gzip", b"deflate", b"br", b"zstd", b"made-up"])
 async def test_bodies_pass_untouched_whatever_their_encoding(encoding: bytes) -> None:
     payload = gzip.compress(b'{"a": 1}') if encoding == b"gzip" else bytes(range(256))
-    answer = b"HTTP/1.1 200 OK\r\nContent-Encoding: %b\r\nContent-Length: %d\r\n\r\n%b" % (encoding, len(payload), payload)
+    answer = b"HTTP/1.1 200 OK\r\nContent-Encoding: %b\r\nContent-Length: %d\r\n\r\n%b" % (
+        encoding,
+        len(payload),
+        payload,
+    )
     seen: list[Message] = []
     async with origin(answering(answer, seen=seen)) as old, proxy(old.url) as running:
         request = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Encoding: %b\r\nContent-Length: %d\r\n\r\n%b"
@@ -192,9 +196,11 @@ async def test_a_body_given_by_the_caller_takes_the_place_of_the_clients() -> No
     assert seen[0].values(b"Expect") == []
 
 
-async def test_trailers_are_dropped_and_leak_into_no_later_request() -> None:
+@pytest.mark.parametrize("body", [None, b"abc"], ids=["forwarded", "given by the caller"])
+async def test_trailers_are_dropped_and_leak_into_no_later_request(body: bytes | None) -> None:
     seen: list[Message] = []
-    async with origin(answering(OK, OK, seen=seen)) as old, proxy(old.url) as running, running.client() as client:
+    script = answering(OK, OK, seen=seen)
+    async with origin(script) as old, proxy(old.url, body=body) as running, running.client() as client:
         await client.send(
             b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Evil: 1\r\n\r\n"
             b"GET /next HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -214,7 +220,7 @@ async def test_an_answer_comes_down_with_case_order_and_duplicates() -> None:
     raw = (
         b"HTTP/1.1 203 Sort Of Fine\r\nset-cookie: a=1; Path=/\r\nX-ODD: \xe9\r\nSet-Cookie: b=2; Expires=Wed, 21 Oct 2026\r\n"
         b"Connection: keep-alive, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\nDate: Mon, 01 Jan 2024 00:00:00 GMT\r\n"
-        b"etag: W/\"1\"\r\nContent-Length: 2\r\nVia: 1.1 inner\r\nTrailer: x\r\n\r\nok"
+        b'etag: W/"1"\r\nContent-Length: 2\r\nVia: 1.1 inner\r\nTrailer: x\r\n\r\nok'
     )
     async with origin(answering(raw)) as old, proxy(old.url) as running:
         answer = await running.ask(GET)
@@ -241,7 +247,11 @@ async def test_a_bare_answer_gets_a_date_and_a_via_and_nothing_else() -> None:
     [
         (b"HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 12345\r\n\r\n", [b"Content-Length: 12345"]),
         (b"HEAD", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", []),
-        (b"GET", b"HTTP/1.1 304 Not Modified\r\nETag: x\r\nContent-Length: 99\r\n\r\n", [b"ETag: x", b"Content-Length: 99"]),
+        (
+            b"GET",
+            b"HTTP/1.1 304 Not Modified\r\nETag: x\r\nContent-Length: 99\r\n\r\n",
+            [b"ETag: x", b"Content-Length: 99"],
+        ),
         (b"GET", b"HTTP/1.1 204 No Content\r\n\r\n", []),
         (b"DELETE", b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", []),
         (b"GET", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", [b"Content-Length: 0"]),
@@ -263,7 +273,7 @@ async def test_a_range_and_its_partial_answer_pass() -> None:
     seen: list[Message] = []
     partial = b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 1-2/4\r\nContent-Length: 2\r\n\r\nbc"
     async with origin(answering(partial, seen=seen)) as old, proxy(old.url) as running:
-        answer = await running.ask(b"GET / HTTP/1.1\r\nHost: x\r\nRange: bytes=1-2\r\nIf-Range: \"v\"\r\n\r\n")
+        answer = await running.ask(b'GET / HTTP/1.1\r\nHost: x\r\nRange: bytes=1-2\r\nIf-Range: "v"\r\n\r\n')
     assert seen[0].values(b"Range") == [b"bytes=1-2"]
     assert seen[0].values(b"If-Range") == [b'"v"']
     assert answer.start == b"HTTP/1.1 206 Partial Content"

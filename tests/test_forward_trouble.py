@@ -55,7 +55,9 @@ async def test_ambiguous_framing_is_refused_and_the_connection_closed(fields: by
     ("version", "coding", "status"),
     [(b"1.1", b"gzip, chunked", 501), (b"1.0", b"chunked", 400), (b"1.1", b"gzip", 400)],
 )
-async def test_transfer_codings_that_cannot_be_passed_on_are_refused(version: bytes, coding: bytes, status: int) -> None:
+async def test_transfer_codings_that_cannot_be_passed_on_are_refused(
+    version: bytes, coding: bytes, status: int
+) -> None:
     async with origin(answering(OK)) as old, proxy(old.url) as running, running.client() as client:
         await client.send(
             b"POST / HTTP/%b\r\nHost: x\r\nTransfer-Encoding: %b\r\n\r\n0\r\n\r\n%b" % (version, coding, GET)
@@ -190,7 +192,11 @@ async def test_an_answer_that_breaks_off_never_looks_complete(beginning: bytes, 
             await until_gone(peer)
 
     timeouts = Timeouts(first_byte=1000, idle=0.1)
-    async with origin(script) as old, proxy(old.url, timeouts=timeouts, tapped=100) as running, running.client() as client:
+    async with (
+        origin(script) as old,
+        proxy(old.url, timeouts=timeouts, tapped=100) as running,
+        running.client() as client,
+    ):
         await client.send(GET)
         try:
             await client.message()

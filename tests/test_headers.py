@@ -60,7 +60,11 @@ def test_connection_options_are_folded_over_all_fields() -> None:
 
 def test_connection_cannot_take_away_what_the_proxy_says() -> None:
     lines = up(
-        [(b"Connection", b"x-forwarded-for, via, x-request-id, host"), (b"X-Forwarded-For", b"1.1.1.1"), (b"Host", b"h")],
+        [
+            (b"Connection", b"x-forwarded-for, via, x-request-id, host"),
+            (b"X-Forwarded-For", b"1.1.1.1"),
+            (b"Host", b"h"),
+        ],
         replaced=[(b"X-Request-Id", b"r")],
     )
     assert b"X-Forwarded-For: 1.1.1.1, 10.0.0.1" in lines

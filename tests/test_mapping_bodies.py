@@ -171,6 +171,15 @@ def test_split_and_nested_fields_of_a_body_are_where_the_collection_has_them() -
     assert MAPPER.to_body(read) == sent
 
 
+def test_a_shorter_string_takes_the_last_parts_away() -> None:
+    assert MAPPER.from_body({"name": "Ada"}, partial=True) == {"first": "Ada", "last": None}
+    assert MAPPER.from_body({"name": None}, partial=True) == {"first": None, "last": None}
+    assert MAPPER.from_body({}, partial=True) == {}
+    raw = {"_id": ObjectId(HEX), "owner": ObjectId(HEX), "name": "Ada Lovelace", "createdAt": NOW, "updatedAt": NOW}
+    changed = {**MAPPER.from_legacy(raw), "last": None}
+    assert MAPPER.legacy_changes(raw, changed) == ({"name": "Ada"}, {})
+
+
 def test_a_split_field_with_a_name_of_its_own_in_bodies_is_whole_there() -> None:
     split = {"by": " ", "part": 0}
     mapper = mapper_of(
@@ -415,10 +424,3 @@ def test_names() -> None:
     assert (mapper.id, mapper.key_path) == ("id", "_id")
     assert (mapper.body_name("accountId"), mapper.body_name("id"), mapper.body_name("?")) == ("account", "_id", "?")
     assert (mapper.field_of("_id"), mapper.field_of("accountId"), mapper.field_of("x.y")) == ("id", "accountId", "x.y")
-
-
-def test_an_update_of_some_fields() -> None:
-    data: dict[str, Any] = {"bio": "x", "text": None, "first": "Ada", "last": "L", "id": HEX, "ints": []}
-    assert MAPPER.legacy_update(data) == ({"profile.bio": "x", "name": "Ada L", "ints": []}, {"text": ""})
-    with pytest.raises(Invalid, match=r"^last: the other parts of its legacy string change"):
-        MAPPER.legacy_update({"first": "Ada"})

@@ -241,6 +241,28 @@ def test_a_rule_that_cannot_be_followed(rules: dict[str, dict[str, Any]], name: 
     assert refused.value.field == name
 
 
+def test_a_key_is_one_text() -> None:
+    with pytest.raises(
+        RuleError, match=r"^id: the id of model Thing is \(id Int\); expected one field of type String$"
+    ):
+        mapper_of(field("id", "Int", id=True, required=True))
+    with pytest.raises(RuleError, match=r"^a: the id of model Thing is \(a String, b String\); expected one field"):
+        mapper_of(field("a", "String", id=True, required=True), field("b", "String", id=True, required=True))
+
+
+def test_a_key_in_a_place_and_form_of_its_own() -> None:
+    mapper = mapper_of(
+        field("id", "String", id=True, required=True),
+        rules={"id": {"from": "meta.uid", "legacy": "uuid", "body": "uid"}},
+    )
+    key = "0e0e0e0e-0e0e-4e0e-8e0e-0e0e0e0e0e0e"
+    raw: dict[str, Any] = {"_id": 1, "meta": {"uid": Binary(bytes.fromhex(key.replace("-", "")), 4), "x": 1}}
+    assert mapper.key_of(raw) == key
+    assert mapper.legacy_key(key) == raw["meta"]["uid"]
+    assert (mapper.key_path, mapper.body_name("id")) == ("meta.uid", "uid")
+    assert mapper.legacy_changes(raw, {"id": key}) == ({}, {})
+
+
 NATIVE: list[tuple[str, tuple[str, ...], Any, str]] = [
     ("String", ("VarChar", "3"), "abcd", "longer than 3 characters"),
     ("Int", ("SmallInt",), 2**15, "out of the range of SmallInt"),

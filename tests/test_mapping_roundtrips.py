@@ -1,6 +1,5 @@
 """Whatever a collection holds comes through the mapping and back as it was, and nothing is touched that did not change."""
 
-import copy
 from typing import Any
 
 import bson
@@ -16,24 +15,6 @@ MAPPER = mapper_of(*EVERYTHING, rules=RULES)
 many = settings(deadline=None)
 
 
-def applied(raw: dict[str, Any], to_set: dict[str, Any], unset: dict[str, Any]) -> dict[str, Any]:
-    """What MongoDB makes of `$set` and `$unset`, as its manual says."""
-    result = copy.deepcopy(raw)
-    for dotted, value in [*to_set.items(), *((path, ...) for path in unset)]:
-        node: Any = result
-        *way, last = dotted.split(".")
-        for step in way:
-            node = node[int(step)] if isinstance(node, list) else node.setdefault(step, {})
-        if isinstance(node, list):
-            node.extend([None] * (int(last) + 1 - len(node)))
-            node[int(last)] = value
-        elif value is ...:
-            node.pop(last, None)
-        else:
-            node[last] = value
-    return result
-
-
 @many
 @given(everything())
 def test_a_document_that_did_not_change_is_not_touched(raw: dict[str, Any]) -> None:
@@ -46,24 +27,6 @@ def test_a_document_that_did_not_change_is_not_touched(raw: dict[str, Any]) -> N
 def test_a_document_written_anew_is_the_same(raw: dict[str, Any]) -> None:
     document = MAPPER.from_legacy(stored(raw))
     assert alike(MAPPER.from_legacy(stored(MAPPER.to_legacy(document))), document)
-
-
-@many
-@given(everything(), everything())
-def test_changes_turn_one_document_into_the_other_and_keep_the_rest(raw: dict[str, Any], other: dict[str, Any]) -> None:
-    raw = stored(raw)
-    wanted = MAPPER.from_legacy(stored({**other, "_id": raw["_id"]}))
-    to_set, unset = MAPPER.legacy_changes(raw, wanted)
-    after = stored(applied(raw, to_set, unset))
-    assert alike(MAPPER.from_legacy(after), wanted)
-    assert [after.get(name) for name in ("_id", "__v")] == [raw.get(name) for name in ("_id", "__v")]
-    assert bson.encode({"u": after.get("unknown")}) == bson.encode({"u": raw.get("unknown")})
-    touched = {path.split(".")[0] for path in (*to_set, *unset)}
-    for name in raw.keys() - touched:
-        assert bson.encode({"u": after[name]}) == bson.encode({"u": raw[name]})
-    if isinstance(raw.get("profile"), dict):
-        assert after["profile"].get("other") == raw["profile"].get("other")
-    assert MAPPER.legacy_changes(after, wanted) == ({}, {})
 
 
 @many

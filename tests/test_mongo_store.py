@@ -13,12 +13,13 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
+from adapters.change_stream import StreamLost
 from adapters.mapping import Mapper, RuleError
 from adapters.mongo import Collection, MongoStore, StandaloneServer
 from adapters.schema import load_schema
 from adapters.side import Applied, Conflict, Document, Flag, Invalid, Operation, Replica, Unavailable
 from config.model import Entity
-from examples.servers import mongod_server, with_database
+from examples.servers import free_port, mongod_server, program, with_database
 
 Database = AsyncDatabase[dict[str, Any]]
 
@@ -570,8 +571,42 @@ async def test_audit(store: MongoStore, raw: Database) -> None:
     assert entry == {"entity": "video", "who": "ada", "action": "set"}
 
 
-async def test_a_standalone_server_is_told_apart() -> None:
-    store = MongoStore("mongodb://127.0.0.1:1/db", collections())
-    with pytest.raises(StandaloneServer):
-        await store.apply("account", 1, {})
+async def test_a_store_that_was_away_at_the_start_prepares_itself(mongo_database: str, raw: Database) -> None:
+    store = MongoStore(mongo_database, collections())
+    document = account("0xa")
+    assert (await store.apply("account", 1, {document["id"]: document})).written == {document["id"]}
+    assert store.is_replica_set
+    assert "strangler_fences" in await raw.list_collection_names()
     await store.disconnect()
+
+
+async def test_two_who_prepare_at_once(mongo_database: str) -> None:
+    stores = [MongoStore(mongo_database, collections()) for _ in range(4)]
+    await asyncio.gather(*(store.connect() for store in stores))
+    tokens = [(await store.hold("account", [])).token for store in stores]
+    assert tokens == [1, 2, 3, 4]
+    for store in stores:
+        await store.disconnect()
+
+
+async def test_a_standalone_server_can_be_settled_from_but_not_to(server_folder: Path, mongo_url: str) -> None:
+    folder, port = server_folder / "standalone", free_port()
+    folder.mkdir()
+    client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(mongo_url)
+    async with client:
+        binary = (await client.admin.command("getCmdLineOpts"))["argv"][0]
+    argv = [binary, "--dbpath", str(folder), "--port", str(port), "--bind_ip", "127.0.0.1", "--nounixsocket"]
+    async with (
+        program("mongod", argv, folder=folder, ready_line="Waiting for connections"),
+        connected(f"mongodb://127.0.0.1:{port}/alone") as store,
+    ):
+        assert not store.is_replica_set
+        outcome = await store.perform(create("0xa"), mark=True)
+        [document] = outcome.documents
+        assert [mark.id for mark in await store.marks("account", 10)] == list(outcome.marks)
+        held = await store.hold("account", outcome.keys)
+        assert (held.documents, held.clock) == ({document["id"]: document}, None)
+        with pytest.raises(StandaloneServer):
+            await store.apply("account", 1, {document["id"]: document})
+        with pytest.raises(StreamLost):
+            await store.changes(replica="replica-1").open()

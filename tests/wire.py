@@ -12,6 +12,7 @@ from yarl import URL
 
 from proxy.failure import Failure
 from proxy.forward import SERVER_OPTIONS, Forwarder
+from proxy.headers import REQUEST_ID
 from proxy.tap import Tap
 from proxy.upstream import Limits, Timeouts
 
@@ -69,7 +70,12 @@ class Peer:
         """The next message, its body by its framing; a response without framing lasts until the end."""
         head = await self.head()
         message = Message(head, b"")
-        if bodiless or message.start.split(b" ")[1][:1] == b"1" or b" 204 " in message.start or b" 304 " in message.start:
+        if (
+            bodiless
+            or message.start.split(b" ")[1][:1] == b"1"
+            or b" 204 " in message.start
+            or b" 304 " in message.start
+        ):
             return message
         if message.values(b"Transfer-Encoding") == [b"chunked"]:
             return Message(head, await self.chunks())
@@ -216,7 +222,7 @@ async def proxy(
 
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
             if request_id is not None:
-                request["request_id"] = request_id
+                request[REQUEST_ID] = request_id
             tap = None if tapped is None else Tap(tapped)
             if tap is not None:
                 running.taps.append(tap)

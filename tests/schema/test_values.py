@@ -59,12 +59,12 @@ async def test_scalars(
 ) -> None:
     got = await stored(
         engine,
-        **{"int": small, "big": big, "float": real, "decimal": decimal, "text": text, "when": when, "exact": when},
+        **{"int": small, "big": big, "float": real, "amount": decimal, "text": text, "when": when, "exact": when},
         **{"bytes": blob, "mood": mood, "bool": flag},
     )
     assert (got["int"], got["big"], got["text"], got["mood"], got["bool"]) == (small, big, text, mood, flag)
     assert got["float"] == real
-    assert Decimal(got["decimal"]) == decimal
+    assert Decimal(got["amount"]) == decimal
     assert base64.b64decode(got["bytes"]) == blob
     assert datetime.fromisoformat(got["when"]) == when
     assert datetime.fromisoformat(got["exact"]) == when
@@ -145,7 +145,7 @@ async def test_floats_keep_their_seventeenth_digit(engine: Engine) -> None:
 async def test_what_is_not_finite_is_refused_on_the_way_in_and_kept_on_the_way_out(
     engine: Engine, value: float
 ) -> None:
-    for field, sent in (("float", value), ("decimal", Decimal(value)), ("doc", Json({"deep": [value]}))):
+    for field, sent in (("float", value), ("amount", Decimal(value)), ("doc", Json({"deep": [value]}))):
         with pytest.raises(Invalid):
             await stored(engine, **{field: sent})
     await stored(engine, float=1.0)

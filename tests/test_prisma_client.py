@@ -1,0 +1,446 @@
+"""The `prisma` package's generated client on our engine: what its users do with it, on the product's own models."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import prisma
+import pytest
+from prisma import Json, Prisma, errors
+from prisma.engine.errors import EngineConnectionError
+from prisma.enums import NotificationType, VideoStatus
+from prisma.models import Account, Video
+
+from adapters.client import client
+from adapters.engine import Call, Engine, EngineGone
+
+DAY = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def key(n: int) -> str:
+    return f"{n:024x}"
+
+
+@pytest.fixture(scope="module")
+async def engine(module_database_url: str) -> AsyncIterator[Engine]:
+    engine = Engine(module_database_url)
+    await engine.connect()
+    yield engine
+    await engine.disconnect()
+
+
+@pytest.fixture
+async def db(engine: Engine) -> Prisma:
+    db = client(engine)
+    await db.notification.delete_many()
+    await db.video.delete_many()
+    await db.profile.delete_many()
+    await db.account.delete_many()
+    return db
+
+
+@pytest.fixture
+async def videos(db: Prisma) -> list[Video]:
+    """Six videos of two accounts, made a day apart."""
+    await db.account.create_many([{"id": key(n), "walletAddress": f"0x{n}"} for n in (1, 2)])
+    states = [VideoStatus.PENDING, VideoStatus.COMPLETED, VideoStatus.FAILED]
+    for n in range(6):
+        await db.video.create(
+            {
+                "id": key(100 + n),
+                "accountId": key(1 + n % 2),
+                "nftId": f"nft-{n // 2}",
+                "jobId": f"job-{n}",
+                "status": states[n % 3],
+                "title": f"Video {n}" if n else None,
+                "isPublic": n > 3,
+                "createdAt": DAY + timedelta(days=n),
+            }
+        )
+    return await db.video.find_many(order={"id": "asc"})
+
+
+def jobs(found: list[Video]) -> list[str]:
+    return [video.jobId.removeprefix("job-") for video in found]
+
+
+async def test_create_with_related_records_and_include(db: Prisma) -> None:
+    made = await db.account.create(
+        {"id": key(1), "walletAddress": "0x1", "profiles": {"create": [{"id": key(2), "username": "ada"}]}},
+        include={"profiles": True, "videos": True},
+    )
+    assert isinstance(made, Account)
+    assert made.profiles is not None
+    assert [profile.username for profile in made.profiles] == ["ada"]
+    assert (made.videos, made.notifications) == ([], None)
+    assert made.createdAt.tzinfo is not None
+    assert abs(made.createdAt - datetime.now(UTC)) < timedelta(minutes=5)
+
+
+async def test_create_many_and_skip_duplicates(db: Prisma) -> None:
+    rows: Any = [{"id": key(n), "walletAddress": f"0x{n}"} for n in range(3)]
+    assert await db.account.create_many(rows) == 3
+    assert await db.account.create_many([*rows, {"id": key(9), "walletAddress": "0x9"}], skip_duplicates=True) == 1
+    with pytest.raises(errors.UniqueViolationError):
+        await db.account.create_many(rows)
+    assert await db.account.count() == 4
+
+
+async def test_find_unique_and_first(db: Prisma, videos: list[Video]) -> None:
+    found = await db.video.find_unique({"jobId": "job-3"})
+    assert found == videos[3]
+    assert found is not None
+    assert found.createdAt == DAY + timedelta(days=3)
+    assert found.status == VideoStatus.PENDING
+    assert await db.video.find_unique({"id": "none"}) is None
+    assert await db.video.find_unique_or_raise({"id": videos[0].id}) == videos[0]
+    first = await db.video.find_first(where={"isPublic": True}, order={"createdAt": "desc"})
+    assert first == videos[5]
+    assert await db.video.find_first(where={"jobId": "none"}) is None
+    assert await db.video.find_first_or_raise(skip=1, order={"createdAt": "asc"}) == videos[1]
+    for missing in (db.video.find_unique_or_raise({"id": "none"}), db.video.find_first_or_raise(skip=99)):
+        with pytest.raises(errors.RecordNotFoundError):
+            await missing
+
+
+async def test_pages_by_take_skip_and_cursor(db: Prisma, videos: list[Video]) -> None:
+    def page(**options: Any) -> Any:
+        return db.video.find_many(order={"createdAt": "desc"}, **options)
+
+    assert jobs(await page(take=2)) == ["5", "4"]
+    assert jobs(await page(take=2, skip=2)) == ["3", "2"]
+    assert jobs(await page(take=2, skip=1, cursor={"id": videos[4].id})) == ["3", "2"]
+    assert jobs(await page(take=-2, cursor={"id": videos[2].id})) == ["3", "2"]
+    several = await db.video.find_many(order=[{"nftId": "asc"}, {"createdAt": "desc"}])
+    assert jobs(several) == ["1", "0", "3", "2", "5", "4"]
+    assert jobs(await db.video.find_many(distinct=["nftId"], order={"createdAt": "asc"})) == ["0", "2", "4"]
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ({"status": "FAILED"}, "25"),
+        ({"status": {"in": ["FAILED", "PENDING"]}}, "0235"),
+        ({"status": {"not_in": ["FAILED", "PENDING"]}}, "14"),
+        ({"status": {"not": VideoStatus.FAILED}}, "0134"),
+        ({"title": None}, "0"),
+        ({"title": {"not": None}}, "12345"),
+        ({"title": {"startswith": "Video", "endswith": "3"}}, "3"),
+        ({"title": {"contains": "vIDEO 4", "mode": "insensitive"}}, "4"),
+        ({"createdAt": {"gt": DAY + timedelta(days=1), "lte": DAY + timedelta(days=3)}}, "23"),
+        ({"createdAt": DAY}, "0"),
+        ({"AND": [{"isPublic": True}, {"nftId": "nft-2"}]}, "45"),
+        ({"OR": [{"jobId": "job-1"}, {"AND": [{"isPublic": True}, {"status": "FAILED"}]}]}, "15"),
+        ({"NOT": [{"isPublic": True}, {"status": "PENDING"}]}, "12"),
+        ({"account": {"is": {"walletAddress": "0x2"}}}, "135"),
+        ({"account": {"is_not": {"walletAddress": "0x2"}}}, "024"),
+        ({"account": {"is": {"videos": {"some": {"jobId": "job-0"}}}}}, "024"),
+    ],
+)
+async def test_filters(db: Prisma, videos: list[Video], where: Any, expected: str) -> None:
+    found = await db.video.find_many(where=where, order={"createdAt": "asc"})
+    assert "".join(jobs(found)) == expected
+    assert await db.video.count(where=where) == len(expected)
+
+
+async def test_filters_over_lists_of_relations(db: Prisma, videos: list[Video]) -> None:
+    await db.account.create({"id": key(3), "walletAddress": "0x3"})
+
+    async def accounts(where: Any) -> list[str]:
+        return [a.walletAddress for a in await db.account.find_many(where={"videos": where}, order={"id": "asc"})]
+
+    assert await accounts({"some": {"isPublic": True}}) == ["0x1", "0x2"]
+    assert await accounts({"none": {"jobId": "job-1"}}) == ["0x1", "0x3"]
+    assert await accounts({"every": {"jobId": {"in": ["job-0", "job-2", "job-4"]}}}) == ["0x1", "0x3"]
+
+
+async def test_include_with_options_nested(db: Prisma, videos: list[Video]) -> None:
+    latest: Any = {"videos": {"take": 2, "order_by": {"createdAt": "desc"}, "include": {"account": True}}}
+    account = await db.account.find_unique_or_raise({"id": key(1)}, include=latest)
+    assert account.videos is not None
+    assert jobs(account.videos) == ["4", "2"]
+    assert account.videos[0].account == account.model_copy(update={"videos": None})
+    public: Any = {"videos": {"where": {"isPublic": True}}, "profiles": False}
+    account = await db.account.find_unique_or_raise({"id": key(1)}, include=public)
+    assert jobs(account.videos or []) == ["4"]
+    assert account.profiles is None
+    with pytest.raises(errors.UnknownRelationalFieldError):
+        await db.account.find_many(include={"nothing": True})  # type: ignore[typeddict-unknown-key]
+
+
+async def test_update_and_delete(db: Prisma, videos: list[Video]) -> None:
+    changed = await db.video.update(
+        {"status": VideoStatus.PROCESSING, "title": None, "account": {"connect": {"id": key(2)}}},
+        where={"id": videos[2].id},
+        include={"account": True},
+    )
+    assert changed is not None
+    assert changed.account is not None
+    assert (changed.status, changed.title, changed.account.walletAddress) == ("PROCESSING", None, "0x2")
+    assert changed.updatedAt > videos[2].updatedAt
+    assert await db.video.update({"title": "x"}, where={"id": "none"}) is None
+    assert await db.video.update_many({"isPublic": True}, where={"accountId": key(2)}) == 4
+    deleted = await db.video.delete({"jobId": "job-0"})
+    assert deleted == videos[0]
+    assert await db.video.delete({"jobId": "job-0"}) is None
+    assert await db.video.delete_many({"accountId": key(2)}) == 4
+    assert jobs(await db.video.find_many()) == ["4"]
+
+
+async def test_upsert_creates_then_updates(db: Prisma) -> None:
+    for n, name in enumerate(("0x1", "0x2")):
+        account = await db.account.upsert(
+            {"id": key(1)}, {"create": {"id": key(1), "walletAddress": "0x1"}, "update": {"walletAddress": "0x2"}}
+        )
+        assert account.walletAddress == name
+        assert await db.account.count() == 1, n
+
+
+async def test_count_and_group_by(db: Prisma, videos: list[Video]) -> None:
+    assert await db.video.count(select={"_all": True, "title": True}) == {"_all": 6, "title": 5}
+    assert await db.video.count(take=4, skip=1) == 4
+    groups = await db.video.group_by(
+        ["accountId"], count={"_all": True, "title": True}, min={"createdAt": True}, max={"jobId": True},
+        where={"isPublic": False}, order={"accountId": "desc"},
+    )  # fmt: skip
+    assert groups == [
+        {
+            "accountId": key(account),
+            "_count": {"_all": 2, "title": titles},
+            "_min": {"createdAt": (DAY + timedelta(days=account - 1)).isoformat(timespec="milliseconds")[:23] + "Z"},
+            "_max": {"jobId": f"job-{account + 1}"},
+        }
+        for account, titles in ((2, 2), (1, 1))
+    ]
+    popular = await db.video.group_by(
+        ["status", "isPublic"], count=True, having={"isPublic": {"equals": True}}, order={"status": "asc"}
+    )
+    assert [(g["status"], g["_count"]["_all"]) for g in popular] == [("COMPLETED", 1), ("FAILED", 1)]
+    with pytest.raises(TypeError, match="order"):
+        await db.video.group_by(["status"], take=1)
+
+
+async def test_json_and_enums(db: Prisma) -> None:
+    await db.account.create({"id": key(1), "walletAddress": "0x1"})
+    data = {"videoId": key(9), "big": 2**60, "nested": [1.5, None, {"$type": "Json"}], "when": DAY.isoformat()}
+    values = [Json(data), Json(["a"]), Json("text"), Json(None), None]
+    for n, value in enumerate(values):
+        made = await db.notification.create(
+            {"id": key(n), "accountId": key(1), "type": NotificationType.VIDEO_FAILED, "title": "t", "message": "m"}
+            | ({"data": value} if value is not None else {})  # type: ignore[operator]
+        )
+        assert made.data == (value.data if value is not None else None)
+        assert made.type == NotificationType.VIDEO_FAILED
+    same = await db.notification.find_many(where={"data": {"equals": Json(data)}})
+    assert [n.id for n in same] == [key(0)]
+    inside: Any = {"data": {"path": ["videoId"], "equals": Json(key(9))}}
+    assert [n.id for n in await db.notification.find_many(where=inside)] == [key(0)]
+    changed = await db.notification.update({"data": Json({"new": True})}, where={"id": key(1)})
+    assert changed is not None
+    assert changed.data == {"new": True}
+
+
+async def test_a_batch_is_all_or_nothing(db: Prisma) -> None:
+    async with db.batch_() as batch:
+        batch.account.create({"id": key(1), "walletAddress": "0x1"})
+        batch.account.create_many([{"id": key(2), "walletAddress": "0x2"}, {"id": key(3), "walletAddress": "0x3"}])
+        batch.account.update({"walletAddress": "0x4"}, where={"id": key(1)})
+        batch.account.upsert(
+            {"id": key(5)}, {"create": {"id": key(5), "walletAddress": "0x5"}, "update": {"walletAddress": "-"}}
+        )
+        batch.account.delete({"id": key(2)})
+        batch.profile.delete_many()
+        batch.execute_raw('UPDATE accounts SET "walletAddress" = $1 WHERE _id = $2', "0x6", key(3))
+    assert [a.walletAddress for a in await db.account.find_many(order={"id": "asc"})] == ["0x4", "0x6", "0x5"]
+
+    failing = db.batch_()
+    failing.account.delete_many()
+    failing.account.create({"id": key(7), "walletAddress": "0x7"})
+    failing.account.create({"id": key(8), "walletAddress": "0x7"})
+    with pytest.raises(errors.UniqueViolationError):
+        await failing.commit()
+    assert await db.account.count() == 3
+
+    async def changing_its_mind() -> None:
+        async with db.batch_() as batch:
+            batch.account.delete_many()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await changing_its_mind()
+    assert await db.account.count() == 3
+
+
+async def test_a_transaction_commits_rolls_back_and_expires(db: Prisma) -> None:
+    async with db.tx() as tx:
+        assert tx.is_transaction()
+        await tx.account.create({"id": key(1), "walletAddress": "0x1"})
+        async with tx.batch_() as batch:
+            batch.account.create({"id": key(2), "walletAddress": "0x2"})
+        assert await tx.account.count() == 2
+        assert await db.account.count() == 0
+    assert await db.account.count() == 2
+
+    async def failing() -> None:
+        async with db.tx() as tx:
+            await tx.account.delete_many()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await failing()
+    assert await db.account.count() == 2
+
+    late = await db.tx(timeout=timedelta(milliseconds=100)).start()
+    await late.account.update_many({"walletAddress": "late"}, where={"id": key(1)})
+    # This waits for the row that the transaction has locked, so for its end.
+    await db.account.update({"walletAddress": "later"}, where={"id": key(1)})
+    with pytest.raises(errors.TransactionExpiredError):
+        await late.account.count()
+
+    manager = db.tx(max_wait=timedelta(seconds=5))
+    transaction = await manager.start()
+    await transaction.account.delete_many()
+    await manager.rollback()
+    assert await db.account.count() == 2
+    with pytest.raises(errors.TransactionError):
+        await manager.commit()
+    with pytest.raises(errors.TransactionNotStartedError):
+        await db.tx().commit()
+
+
+async def test_a_client_for_a_transaction_of_the_engines(db: Prisma, engine: Engine) -> None:
+    tx = await engine.begin()
+    inside = client(engine, tx=tx)
+    await inside.account.create({"id": key(1), "walletAddress": "0x1"})
+    assert (await inside.account.count(), await db.account.count()) == (1, 0)
+    await engine.rollback(tx)
+    assert await db.account.count() == 0
+
+
+async def test_raw_queries_typed_and_untyped(db: Prisma, videos: list[Video]) -> None:
+    [video] = await db.query_raw('SELECT *, _id AS id FROM videos WHERE "jobId" = $1', "job-1", model=Video)
+    assert video == videos[1]
+    counted = await db.query_raw("SELECT count(*) AS n, 1.5::numeric AS d, $1::text AS t FROM videos", "x")
+    assert counted == [{"n": 6, "d": 1.5, "t": "x"}]
+    first = await db.query_first('SELECT "jobId", "createdAt" FROM videos WHERE "createdAt" = $1', DAY)
+    assert first == {"jobId": "job-0", "createdAt": "2026-01-01T00:00:00+00:00"}
+    assert await db.query_first("SELECT 1 AS one WHERE false") is None
+    typed = await db.account.query_raw('SELECT _id AS id, "walletAddress", "createdAt", "updatedAt" FROM accounts')
+    assert sorted(a.walletAddress for a in typed) == ["0x1", "0x2"]
+    assert isinstance(typed[0], Account)
+    one = await db.account.query_first(
+        'SELECT _id AS id, "walletAddress", "createdAt", "updatedAt" FROM accounts WHERE _id = $1', key(2)
+    )
+    assert one == await db.account.find_unique({"id": key(2)})
+    assert await db.execute_raw('UPDATE videos SET title = $1 WHERE "isPublic"', "raw") == 2
+
+
+async def test_its_own_errors(db: Prisma, videos: list[Video]) -> None:
+    async def failing(doing: Any, kind: type[errors.DataError]) -> errors.DataError:
+        with pytest.raises(errors.DataError) as caught:
+            await doing
+        assert type(caught.value) is kind
+        return caught.value
+
+    unique = await failing(db.account.create({"id": key(9), "walletAddress": "0x1"}), errors.UniqueViolationError)
+    assert (unique.code, unique.meta["target"]) == ("P2002", ["walletAddress"])
+    orphan: Any = {"id": key(9), "accountId": "none", "username": "x"}
+    foreign = await failing(db.profile.create(orphan), errors.ForeignKeyViolationError)
+    assert foreign.meta["field_name"] == "accountId"
+    await failing(db.account.delete({"id": key(1)}), errors.ForeignKeyViolationError)
+    await failing(db.account.create({"id": key(9)}), errors.MissingRequiredValueError)  # type: ignore[typeddict-item]
+    unknown: Any = {"id": key(9), "walletAddress": "x", "nope": 1}
+    assert "nope" in str(await failing(db.account.create(unknown), errors.FieldNotFoundError))
+    wrong: Any = {"nope": {"equals": 1}}
+    await failing(db.account.find_many(where=wrong), errors.FieldNotFoundError)
+    await failing(db.account.create({"id": 5, "walletAddress": "x"}), errors.InputError)  # type: ignore[typeddict-item]
+    raw = await failing(db.query_raw("SELECT * FROM nowhere"), errors.RawQueryError)
+    assert 'relation "nowhere" does not exist' in str(raw)
+    connect: Any = {"account": {"connect": {"id": "none"}}}
+    assert await db.video.update(connect, where={"id": videos[0].id}) is None
+
+
+async def test_a_table_that_is_missing_is_named(database_url: str) -> None:
+    engine = Engine(database_url)
+    await engine.connect()
+    try:
+        await engine.execute_raw("DROP TABLE profiles")
+        with pytest.raises(errors.TableNotFoundError) as caught:
+            await client(engine).profile.find_many()
+        assert "profiles" in (caught.value.table or "")
+    finally:
+        await engine.disconnect()
+
+
+async def test_models_with_fewer_fields_are_read_with_fewer_columns(
+    db: Prisma, engine: Engine, videos: list[Video]
+) -> None:
+    from prisma.bases import BaseAccount, BaseVideo
+
+    class Slim(BaseAccount):
+        id: str
+        walletAddress: str
+
+    class Clip(BaseVideo):
+        jobId: str
+        account: Slim | None = None
+
+    calls: list[Call] = []
+    watched = client(engine, observe=lambda call, result, tx: calls.append(call))
+    prisma.register(watched)
+    clip = await Clip.prisma().find_unique_or_raise({"jobId": "job-1"}, include={"account": True})
+    assert clip == Clip(jobId="job-1", account=Slim(id=key(2), walletAddress="0x2"))
+    assert calls[0].args["select"] == {"jobId": True, "account": {"select": {"id": True, "walletAddress": True}}}
+    assert prisma.get_client() is watched
+
+
+async def test_an_observer_sees_what_was_done_and_in_which_transaction(db: Prisma, engine: Engine) -> None:
+    seen: list[tuple[str | None, str, Any, bool]] = []
+    watched = client(
+        engine, observe=lambda call, result, tx: seen.append((call.model, call.action, result, tx is not None))
+    )
+    async with watched.tx() as tx:
+        await tx.account.create({"id": key(1), "walletAddress": "0x1"})
+    async with watched.batch_() as batch:
+        batch.account.delete_many()
+    with pytest.raises(errors.MissingRequiredValueError):
+        await watched.account.create({"id": key(1)})  # type: ignore[typeddict-item]
+    assert [(model, action, inside) for model, action, _, inside in seen] == [
+        ("Account", "create", True),
+        ("Account", "deleteMany", False),
+    ]
+    assert seen[0][2]["id"] == key(1)
+    assert seen[1][2] == {"count": 1}
+
+
+async def test_disconnecting_a_client_leaves_the_engine_to_its_owner(db: Prisma, engine: Engine) -> None:
+    other = client(engine)
+    await other.disconnect()
+    assert not other.is_connected()
+    with pytest.raises(errors.ClientNotConnectedError):
+        await other.account.count()
+    assert await engine.is_healthy()
+    async with other:
+        assert await other.account.count() == 0
+    assert await db.account.count() == 0
+
+
+async def test_an_engine_that_is_gone_is_a_connection_error(module_database_url: str) -> None:
+    engine = Engine(module_database_url)
+    db = client(engine)
+    with pytest.raises(EngineConnectionError) as caught:
+        await db.account.count()
+    assert isinstance(caught.value.__cause__, EngineGone)
+    await db.connect()
+    assert await db.account.count() >= 0
+    await engine.disconnect()
+
+
+async def test_metrics_in_both_formats(db: Prisma) -> None:
+    metrics = await db.get_metrics(global_labels={"app": "test"})
+    assert {m.key for m in metrics.counters} == {"prisma_client_queries_total", "prisma_client_errors_total"}
+    assert all(m.labels == {"app": "test"} for m in metrics.gauges)
+    text = await db.get_metrics(format="prometheus")
+    assert "# TYPE prisma_client_queries_total counter\nprisma_client_queries_total " in text
