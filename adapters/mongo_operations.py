@@ -12,7 +12,7 @@ from adapters.mapping import Mapper
 from adapters.mongo_calls import translated, within
 from adapters.mongo_collection import Collection, Raw, operators
 from adapters.mongo_outbox import Attempt, Outbox
-from adapters.side import Invalid, Operation, Outcome, Unavailable
+from adapters.side import Document, Invalid, Operation, Outcome, Unavailable, Unreadable
 
 
 class Operations:
@@ -56,13 +56,12 @@ class Operations:
         # Mongo takes 0 for no limit.
         where = mapper.legacy_where(operation.where)
         found = rows.find(where, sort=order, skip=operation.skip, limit=take or 0)
-        return Outcome(tuple([mapper.from_legacy(raw) async for raw in found]))
+        return Outcome(tuple([_read(mapper, raw) async for raw in found]))
 
     async def _create(self, operation: Operation, attempt: Attempt) -> Outcome:
         rows, mapper = self._of(operation)
         key = operation.data.get(mapper.id) or str(ObjectId())
         raw = mapper.to_legacy(mapper.defaults({**operation.data, mapper.id: key}))
-
         document = mapper.from_legacy(raw)
         await attempt.begin(key)
         with translated(mapper.field_of):
@@ -75,7 +74,7 @@ class Operations:
         raw = await rows.find_one(where)
         if raw is None:
             return Outcome()
-        document = mapper.from_legacy(raw)
+        document = _read(mapper, raw)
         changes: Raw = {}
         if operation.do == "update":
             changes = operators(*mapper.legacy_changes(raw, {**document, **mapper.touched(operation.data)}))
@@ -98,3 +97,10 @@ class Operations:
     def _of(self, operation: Operation) -> tuple[AsyncIOMotorCollection[Raw], Mapper]:
         collection = self._collections[operation.entity]
         return self._database[collection.name], collection.mapper
+
+
+def _read(mapper: Mapper, raw: Raw) -> Document:
+    try:
+        return mapper.from_legacy(raw)
+    except Invalid as error:
+        raise Unreadable(f"a stored document cannot be mapped: {error}") from error

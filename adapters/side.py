@@ -91,6 +91,10 @@ class Orphan(SideError):
         self.field = field
 
 
+class Unreadable(SideError):
+    """What a store holds cannot be mapped: the document's trouble, not that of who asks for it."""
+
+
 class Missing(SideError):
     """What was to be read or changed does not exist."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from typing import Final
 import structlog
 from aiohttp import web
 
-from adapters.side import Conflict, HttpRequest, Invalid, Missing, Orphan, SideError, Unavailable
+from adapters.side import Conflict, HttpRequest, Invalid, Missing, Orphan, SideError, Unavailable, Unreadable
 from config.paths import Router
 from proxy.claims import Asked, Claim
 from proxy.failure import Failure
@@ -27,6 +28,8 @@ from proxy.writes import Writes
 log = structlog.get_logger()
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+_CLIENT_LEFT: Final = 499
+"""Counted, never sent: nobody is there to be told. The number is nginx's."""
 
 
 class Dispatch:
@@ -96,6 +99,9 @@ class Dispatch:
                     "request_failed", entity=claim.entity, route=claim.route.on, request_id=request_id, cause=str(error)
                 )
             raise failure from error
+        except asyncio.CancelledError:
+            status = _CLIENT_LEFT
+            raise
         except Exception:
             log.exception("request_failed", entity=claim.entity, route=claim.route.on, request_id=request_id)
             raise Failure(500, "Something went wrong in the proxy", reason="internal") from None
@@ -170,5 +176,7 @@ def as_failure(error: SideError, claim: Claim) -> Failure:
             return Failure(400, f"{error.field} refers to nothing", field=error.field, reason="refers to nothing")
         case Unavailable():
             return Failure(503, "The store is not available", reason="unavailable", retry_after=1)
+        case Unreadable():
+            return Failure(500, "What is stored cannot be read", reason="unreadable")
         case _:
             return Failure(502, "The side refused", reason="refused")

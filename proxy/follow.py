@@ -95,7 +95,8 @@ class Follower:
             if meaning.primary != "legacy" or not meaning.settles:
                 continue
             if change.key is None:
-                log.error("collection_changed_as_a_whole", entity=change.entity, kind=change.kind)
+                # A collection dropped or renamed, or a document whose id is no key: nothing that settling could copy.
+                log.error("change_without_key", entity=change.entity, kind=change.kind)
             else:
                 await self._replicator.followed(change.entity, change.key, change.clock)
 

@@ -213,7 +213,8 @@ class Running:
             self.session.request(method, self.url + path, data=data, headers=sent) as response,
         ):
             received = await response.read()
-            parsed = orjson.loads(received) if response.content_type == "application/json" else received
+            is_json = received and response.content_type == "application/json"
+            parsed = orjson.loads(received) if is_json else received
             return Answer(response.status, parsed, response.headers)
 
     async def direct(self, server: str, path: str, *, wallet: str | None = None) -> Answer:

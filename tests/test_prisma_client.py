@@ -166,8 +166,9 @@ async def test_include_with_options_nested(db: Prisma, videos: list[Video]) -> N
     account = await db.account.find_unique_or_raise({"id": key(1)}, include=public)
     assert jobs(account.videos or []) == ["4"]
     assert account.profiles is None
+    nothing: Any = {"nothing": True}
     with pytest.raises(errors.UnknownRelationalFieldError):
-        await db.account.find_many(include={"nothing": True})  # type: ignore[typeddict-unknown-key]
+        await db.account.find_many(include=nothing)
 
 
 async def test_update_and_delete(db: Prisma, videos: list[Video]) -> None:
@@ -198,7 +199,7 @@ async def test_upsert_creates_then_updates(db: Prisma) -> None:
         assert await db.account.count() == 1, n
 
 
-async def test_count_and_group_by(db: Prisma, videos: list[Video]) -> None:
+async def test_count_and_group_by(db: Any, videos: list[Video]) -> None:
     assert await db.video.count(select={"_all": True, "title": True}) == {"_all": 6, "title": 5}
     assert await db.video.count(take=4, skip=1) == 4
     groups = await db.video.group_by(
@@ -222,14 +223,14 @@ async def test_count_and_group_by(db: Prisma, videos: list[Video]) -> None:
         await db.video.group_by(["status"], take=1)
 
 
-async def test_json_and_enums(db: Prisma) -> None:
+async def test_json_and_enums(db: Any) -> None:
     await db.account.create({"id": key(1), "walletAddress": "0x1"})
-    data = {"videoId": key(9), "big": 2**60, "nested": [1.5, None, {"$type": "Json"}], "when": DAY.isoformat()}
+    data: Any = {"videoId": key(9), "big": 2**60, "nested": [1.5, None, {"$type": "Json"}], "when": DAY.isoformat()}
     values = [Json(data), Json(["a"]), Json("text"), Json(None), None]
     for n, value in enumerate(values):
         made = await db.notification.create(
             {"id": key(n), "accountId": key(1), "type": NotificationType.VIDEO_FAILED, "title": "t", "message": "m"}
-            | ({"data": value} if value is not None else {})  # type: ignore[operator]
+            | ({"data": value} if value is not None else {})
         )
         assert made.data == (value.data if value is not None else None)
         assert made.type == NotificationType.VIDEO_FAILED
@@ -350,12 +351,14 @@ async def test_its_own_errors(db: Prisma, videos: list[Video]) -> None:
     foreign = await failing(db.profile.create(orphan), errors.ForeignKeyViolationError)
     assert foreign.meta["field_name"] == "accountId"
     await failing(db.account.delete({"id": key(1)}), errors.ForeignKeyViolationError)
-    await failing(db.account.create({"id": key(9)}), errors.MissingRequiredValueError)  # type: ignore[typeddict-item]
+    lacking: Any = {"id": key(9)}
+    await failing(db.account.create(lacking), errors.MissingRequiredValueError)
     unknown: Any = {"id": key(9), "walletAddress": "x", "nope": 1}
     assert "nope" in str(await failing(db.account.create(unknown), errors.FieldNotFoundError))
     wrong: Any = {"nope": {"equals": 1}}
     await failing(db.account.find_many(where=wrong), errors.FieldNotFoundError)
-    await failing(db.account.create({"id": 5, "walletAddress": "x"}), errors.InputError)  # type: ignore[typeddict-item]
+    mistaken: Any = {"id": 5, "walletAddress": "x"}
+    await failing(db.account.create(mistaken), errors.InputError)
     raw = await failing(db.query_raw("SELECT * FROM nowhere"), errors.RawQueryError)
     assert 'relation "nowhere" does not exist' in str(raw)
     connect: Any = {"account": {"connect": {"id": "none"}}}
@@ -405,8 +408,9 @@ async def test_an_observer_sees_what_was_done_and_in_which_transaction(db: Prism
         await tx.account.create({"id": key(1), "walletAddress": "0x1"})
     async with watched.batch_() as batch:
         batch.account.delete_many()
+    lacking: Any = {"id": key(1)}
     with pytest.raises(errors.MissingRequiredValueError):
-        await watched.account.create({"id": key(1)})  # type: ignore[typeddict-item]
+        await watched.account.create(lacking)
     assert [(model, action, inside) for model, action, _, inside in seen] == [
         ("Account", "create", True),
         ("Account", "deleteMany", False),

@@ -249,6 +249,14 @@ async def test_a_read_that_is_refused_is_not_compared(proxim8: Running) -> None:
     assert after == {**before, "skipped": before.get("skipped", 0) + 2}
 
 
+async def test_a_head_is_compared_as_little_as_it_answers(comparing: Running) -> None:
+    key = await made(comparing, VIDEO)
+    answer = await comparing.ask("HEAD", f"/api/videos/{key}")
+    assert (answer.status, answer.body) == (200, b"")
+    await comparing.quiet()
+    assert not comparing.said("mismatch", key=key)
+
+
 async def test_a_secondary_that_cannot_answer_fails_the_comparison_only(proxim8: Running) -> None:
     key = await made(proxim8, VIDEO)
     before = proxim8.compared("video")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -45,6 +46,7 @@ async def following(request: pytest.FixtureRequest, stand: Running) -> Running:
 
 @pytest.fixture
 async def live(stand: Running) -> Running:
+    """Where prisma is."""
     await stand.move(Stage.LIVE)
     return stand
 
@@ -249,26 +251,43 @@ async def test_creates_updates_and_deletes_side_by_side_end_the_same(stand: Runn
 
 @pytest.mark.parametrize("stage", [Stage.SHADOW, Stage.LIVE], ids=str)
 async def test_a_write_whose_client_leaves_is_finished_and_settled(stand: Running, stage: Stage) -> None:
-    """The client leaves while its write waits for a lock; the write ends well all the same."""
+    """The write waits for a lock on what it changes; its client does not."""
     await stand.move(stage)
     key = await stand.create(PROFILE, *await stand.account())
     await stand.quiet()
     gate = stand.proxy.gates["profile"]
-    started = gate.started
-    gate.hold()  # as a flip does, so that the client is sure to be gone before the write goes on
-    try:
-        async with aiohttp.ClientSession() as session:
-            url = f"{stand.url}/api/profiles/{key}"
-            asked = asyncio.create_task(session.patch(url, json={"bio": "left in time"}))
-            await stand.until(lambda: stand.proxy.dispatch._idle._busy > 0, "a request that is held")
-            asked.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await asked
-    finally:
-        gate.release()
-    assert started <= gate.started
-    await both(stand, "profile", key)
+    async with locked(stand, stage, key), aiohttp.ClientSession() as session:
+        asked = asyncio.create_task(session.patch(f"{stand.url}/api/profiles/{key}", json={"bio": "left behind"}))
+        await stand.until(lambda: gate.in_flight == 1, "a write that waits")
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+        left = {"entity": "profile", "do": "update", "status": "499"}
+        await stand.until(lambda: stand.count("strangler_requests_total", **left) > 0, "a client that left")
+        assert gate.in_flight == 1
+    await gate.drained()
+    held = await both(stand, "profile", key)
+    assert held is not None
+    assert held["bio"] == "left behind"
     assert await stand.marks() == NO_MARKS
+    assert stand.count("strangler_requests_total", status="500") == 0
+
+
+@asynccontextmanager
+async def locked(proxim8: Running, stage: Stage, key: str) -> AsyncIterator[None]:
+    """Nobody else can write this profile on its primary until the block ends."""
+    if stage == Stage.LIVE:
+        engine = proxim8.proxy.stores.engine
+        lock = await engine.begin()
+        await engine.query_raw('SELECT 1 AS one FROM "profiles" WHERE "_id" = $1 FOR UPDATE', key, tx=lock)
+        yield
+        await engine.rollback(lock)
+        return
+    async with proxim8.legacy.client.start_session() as session:
+        await session.start_transaction()
+        await proxim8.legacy["profiles"].update_one({"_id": ObjectId(key)}, {"$set": {"lock": 1}}, session=session)
+        yield
+        await session.abort_transaction()
 
 
 # Marks
