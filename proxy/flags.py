@@ -11,6 +11,7 @@ import structlog
 from adapters.side import Flag, SideError, Store
 from config.model import Entity, Stage
 from proxy.stages import MEANINGS, Meaning
+from proxy.tasks import Tasks
 
 log = structlog.get_logger()
 
@@ -65,7 +66,7 @@ class Flags:
         self._flags = configured(entities)
         self._meanings = {name: MEANINGS[Stage(flag.stage)] for name, flag in self._flags.items()}
         self._listeners: list[Listener] = []
-        self._task: asyncio.Task[None] | None = None
+        self._tasks = Tasks()
         self._blind = False
 
     def __getitem__(self, entity: str) -> Flag:
@@ -90,12 +91,10 @@ class Flags:
                     listener(before, flag)
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="flags")
+        self._tasks.start("flags", self._run())
 
     async def stop(self) -> None:
-        if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._tasks.stop()
 
     async def _run(self) -> None:
         while True:

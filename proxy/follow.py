@@ -15,6 +15,7 @@ from adapters.side import SideError
 from proxy.flags import Flags
 from proxy.metrics import Metrics
 from proxy.replicator import Replicator
+from proxy.tasks import Tasks
 
 log = structlog.get_logger()
 
@@ -38,7 +39,7 @@ class Follower:
         self._replica = replica
         self._stream: ChangeStream | None = None
         self._opened = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks = Tasks()
 
     async def start(self) -> None:
         """Follow from the saved position; a Mongo that is away does not keep the proxy from starting."""
@@ -46,15 +47,11 @@ class Follower:
             await self._open()
         except SideError as error:
             log.error("change_stream_away", cause=str(error))
-        self._tasks = [
-            asyncio.create_task(self._run(), name="follow"),
-            asyncio.create_task(self._save(), name="follow-save"),
-        ]
+        self._tasks.start("follow", self._run())
+        self._tasks.start("follow-save", self._save())
 
     async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.stop()
         if self._stream is not None:
             with contextlib.suppress(SideError):
                 await self._stream.close()

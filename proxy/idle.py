@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from proxy.metrics import Metrics
+from proxy.tasks import Tasks
 
 log = structlog.get_logger()
 
@@ -51,7 +52,7 @@ class Aside:
         self._metrics = metrics
         self._workers = workers
         self._jobs: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue(bound)
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks = Tasks()
 
     def offer(self, job: Callable[[], Awaitable[None]]) -> bool:
         """Take the job, or shed it and say so."""
@@ -63,13 +64,12 @@ class Aside:
         return True
 
     def start(self) -> None:
-        self._tasks = [asyncio.create_task(self._work(), name=f"{self._name}-{n}") for n in range(self._workers)]
+        for number in range(self._workers):
+            self._tasks.start(f"{self._name}-{number}", self._work())
 
     async def stop(self) -> None:
         """Forget what has not begun."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.stop()
 
     async def finished(self) -> None:
         """Return once every job taken so far has run."""

@@ -13,6 +13,7 @@ from proxy.flags import Flags
 from proxy.follow import Follower
 from proxy.gate import Gate
 from proxy.replicator import Replicator
+from proxy.tasks import Tasks
 
 log = structlog.get_logger()
 
@@ -43,18 +44,15 @@ class Presence:
         self._epochs = {entity: flags[entity].epoch for entity in gates}
         self._drains: dict[str, asyncio.Task[None]] = {}
         self._told = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._tasks = Tasks()
         flags.listen(self._changed)
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="presence")
+        self._tasks.start("presence", self._run())
 
     async def stop(self) -> None:
         """Leave the registry, so that no flip waits for this replica."""
-        tasks = [*self._drains.values(), *([self._task] if self._task else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.stop()
         await self._tell(lambda store: store.state.forget_replica(self._id))
 
     def _changed(self, before: Flag, after: Flag) -> None:
@@ -70,14 +68,19 @@ class Presence:
         else:
             # Held before anything else runs: from here no write of this replica begins under the old flag.
             self._gates[entity].hold()
-            self._drains[entity] = asyncio.create_task(self._drain(after), name=f"drain-{entity}")
+            self._drains[entity] = self._tasks.start(f"drain-{entity}", self._drain(after))
 
     async def _drain(self, flag: Flag) -> None:
-        await self._gates[flag.entity].drained()
-        if self._flags.meaning(flag.entity).primary == "legacy":
-            await self._follower.caught_up()
-        await self._replicator.settled(flag.entity)
-        self._acknowledge(flag)
+        try:
+            await self._gates[flag.entity].drained()
+            if self._flags.meaning(flag.entity).primary == "legacy":
+                await self._follower.caught_up()
+            await self._replicator.settled(flag.entity)
+        except SideError as error:
+            # Not acknowledged: the flip goes back when its deadline passes.
+            log.error("drain_failed", entity=flag.entity, epoch=flag.epoch, cause=str(error))
+        else:
+            self._acknowledge(flag)
 
     def _acknowledge(self, flag: Flag) -> None:
         self._epochs[flag.entity] = flag.epoch

@@ -17,6 +17,7 @@ from proxy.flags import Flags
 from proxy.idle import Idle
 from proxy.metrics import Metrics
 from proxy.settle import Settled, Settler
+from proxy.tasks import Tasks
 
 log = structlog.get_logger()
 
@@ -108,17 +109,16 @@ class Replicator:
         self._metrics = metrics
         self._bound = bound
         self._lanes = {entity: _Lane() for entity in entities}
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks = Tasks()
         for entity, lane in self._lanes.items():
             metrics.backlog.labels(entity).set_function(partial(len, lane))
 
     def start(self) -> None:
-        self._tasks = [asyncio.create_task(self._run(entity), name=f"settle-{entity}") for entity in self._lanes]
+        for entity in self._lanes:
+            self._tasks.start(f"settle-{entity}", self._run(entity))
 
     async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.stop()
 
     def changed(self, entity: str, keys: Iterable[Key], marks: Iterable[tuple[SideName, str]] = ()) -> None:
         """These keys' writes have finished: settle them. Beyond the bound a marked key is shed: its mark stays for the

@@ -12,6 +12,7 @@ import structlog
 from adapters.side import SideError, SideName, Store
 from proxy.flags import Flags
 from proxy.replicator import Replicator
+from proxy.tasks import Tasks
 
 log = structlog.get_logger()
 
@@ -37,15 +38,13 @@ class Sweep:
         self._flags = flags
         self._replicator = replicator
         self._age = write_deadline + _MARGIN
-        self._task: asyncio.Task[None] | None = None
+        self._tasks = Tasks()
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="sweep")
+        self._tasks.start("sweep", self._run())
 
     async def stop(self) -> None:
-        if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._tasks.stop()
 
     async def _run(self) -> None:
         while True:

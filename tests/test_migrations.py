@@ -71,7 +71,9 @@ async def test_they_make_every_table_of_the_schema_and_the_counter(empty_url: st
 async def test_they_make_exactly_what_the_schema_says(copy: Path, empty_url: str, postgres_url: str) -> None:
     assert "nothing to write" in await migrate(copy, empty_url, "diff", "nothing")
     assert sorted(os.listdir(copy / "migrations")) == sorted(os.listdir(PRISMA / "migrations"))
-    left = await rows(postgres_url, "SELECT datname::text AS name FROM pg_database WHERE datname LIKE 'strangler%'")
+    left = await rows(
+        postgres_url, "SELECT datname::text AS name FROM pg_database WHERE datname LIKE 'strangler\\_shadow%'"
+    )
     assert left == []
 
 

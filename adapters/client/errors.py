@@ -11,7 +11,7 @@ from adapters.engine import EngineError, EngineGone, EngineTimeout, ForeignKeyVi
 def raise_as_client(error: EngineError, package: str) -> NoReturn:
     """Raises what the client's users expect, from the engine's error, which stays its `__cause__`."""
     engine: Any = importlib.import_module(f"{package}.engine")
-    if isinstance(error, EngineGone | EngineTimeout | Unavailable):
+    if isinstance(error, EngineGone | EngineTimeout | Unavailable) and error.code != "P2028":
         raise engine.errors.EngineConnectionError(error.message) from error
     described = {
         "error": error.message,

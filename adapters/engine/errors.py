@@ -153,10 +153,16 @@ def engine_error(raw: Mapping[str, Any], constraints: Mapping[str, tuple[str, ..
     sqlstate = meta.get("sqlstate") or ""
     if sqlstate == _QUERY_CANCELED:
         return EngineTimeout(message, sent=False, code=code, meta=meta)
-    error = _class(code, sqlstate, meta.get("kind"))(message, code=code, meta=meta)
+    kind = Unavailable if _not_begun(code, message) else _class(code, sqlstate, meta.get("kind"))
+    error = kind(message, code=code, meta=meta)
     if isinstance(error, UniqueViolation | ForeignKeyViolation):
         error.fields = tuple(meta.get("target") or constraints.get(meta.get("constraint") or "", ()))
     return error
+
+
+def _not_begun(code: str | None, message: str) -> bool:
+    # Prisma has one code for transactions that are over and for those that found no connection to begin on.
+    return code == "P2028" and "Unable to start a transaction" in message
 
 
 def _class(code: str | None, sqlstate: str, kind: str | None) -> type[EngineError]:

@@ -28,7 +28,7 @@ export function createPool({ url, pool, timeout }) {
     max: pool,
     connectionTimeoutMillis: timeout,
     statement_timeout: timeout,
-    idle_in_transaction_session_timeout: 60_000,
+    idle_in_transaction_session_timeout: 300_000,
     idleTimeoutMillis: 60_000,
     keepAlive: true,
     application_name: 'strangler',

@@ -1,0 +1,290 @@
+"""Outages of real servers, stopped and hung: clients of what still works see nothing, the others are told so, and all of
+it settles when the servers are back."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from config.model import Stage
+from examples.processes import temporary_folder
+from examples.servers import Server, free_port, mongod_server, postgres_server
+from tests.proxy_case import (
+    ACCOUNT,
+    CONFIG,
+    DEADLINE,
+    NFT,
+    PROFILE,
+    VIDEO,
+    Answer,
+    Running,
+    Subject,
+    databases,
+    fresh,
+    recorded,
+    running,
+    serving,
+)
+
+LIMITS = "\nlimits: { connect: 1s, read: 1500ms, write: 1500ms, first_byte: 1500ms }\n"
+NO_MARKS = {"legacy": 0, "prisma": 0}
+BEFORE_FLIP = (ACCOUNT, PROFILE, VIDEO)
+
+
+class Outage:
+    """A server of the tests' own, which they may take down, bring back with its data, and hang."""
+
+    def __init__(self, start: type[object] | object, folder: Path) -> None:
+        self._start = mongod_server if start is mongod_server else postgres_server
+        self._folder = folder
+        self._port = free_port()
+        self._block: AbstractAsyncContextManager[Server] | None = None
+        self.server: Server | None = None
+
+    async def up(self) -> Server:
+        self._block = self._start(self._folder, port=self._port)
+        self.server = await self._block.__aenter__()
+        return self.server
+
+    async def down(self) -> None:
+        block, self._block, self.server = self._block, None, None
+        if block is not None:
+            await block.__aexit__(None, None, None)
+
+    @asynccontextmanager
+    async def away(self) -> AsyncIterator[None]:
+        await self.down()
+        try:
+            yield
+        finally:
+            await self.up()
+
+    @asynccontextmanager
+    async def hung(self) -> AsyncIterator[None]:
+        assert self.server is not None
+        self.server.process.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.server.process.signal(signal.SIGCONT)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Two proxies on the same servers: before the old servers, and by itself. In both, NFT ownership is at live already,
+    the others are at shadow."""
+
+    mongo: Outage
+    postgres: Outage
+    endpoint: Running
+    collection: Running
+
+    @property
+    def proxies(self) -> tuple[Running, Running]:
+        return self.endpoint, self.collection
+
+
+@pytest.fixture(scope="module")
+async def place() -> AsyncIterator[Place]:
+    async with AsyncExitStack() as stack:
+        folder = stack.enter_context(temporary_folder())
+        mongo, postgres = Outage(mongod_server, folder), Outage(postgres_server, folder)
+        stack.push_async_callback(mongo.down)
+        stack.push_async_callback(postgres.down)
+        mongo_server, postgres_server_ = await mongo.up(), await postgres.up()
+        config = folder / "proxim8.yaml"
+        config.write_text(CONFIG.read_text() + LIMITS)
+        events = stack.enter_context(recorded())
+        found = []
+        for via, path in (("endpoint", config), ("collection", None)):
+            stores = await stack.enter_async_context(databases(mongo_server.url, postgres_server_.url, None))
+            proxim8 = await stack.enter_async_context(
+                running(folder, stores, via="endpoint" if via == "endpoint" else "collection", config=path, events=events)
+            )
+            await proxim8.move(Stage.SHADOW)
+            await proxim8.move(Stage.LIVE, ["nft_ownership"])
+            found.append(proxim8)
+        yield Place(mongo, postgres, *found)
+
+
+async def settled(proxim8: Running, entity: str, key: str) -> dict[str, object]:
+    """What both sides hold of the key, once they do."""
+    async with asyncio.timeout(DEADLINE):
+        while True:
+            held = await proxim8.on_legacy(entity, key)
+            if held is not None and await proxim8.on_prisma(entity, key) == held:
+                break
+            await asyncio.sleep(0.02)
+    await proxim8.quiet()
+    return held
+
+
+async def unmarked(proxim8: Running) -> None:
+    async with asyncio.timeout(DEADLINE):
+        while await proxim8.marks() != NO_MARKS:
+            await asyncio.sleep(0.02)
+
+
+def assert_unavailable(answer: Answer) -> None:
+    assert (answer.status, answer.body["success"]) == (503, False)
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+async def owners(proxim8: Running) -> tuple[str, str]:
+    owner = await proxim8.account()
+    await proxim8.quiet()
+    return owner
+
+
+@pytest.mark.parametrize("how", ["away", "hung"])
+async def test_prisma_is_missed_by_nobody_whose_primary_is_legacy(place: Place, how: str) -> None:
+    written: list[tuple[Running, Subject, str]] = []
+    theirs = {proxim8: await owners(proxim8) for proxim8 in place.proxies}
+    nfts = {proxim8: await proxim8.create(NFT, *theirs[proxim8]) for proxim8 in place.proxies}
+    for proxim8 in place.proxies:
+        await proxim8.quiet()
+    async with place.postgres.away() if how == "away" else place.postgres.hung():
+        for proxim8 in place.proxies:
+            failures = proxim8.count("strangler_settle_failures_total")
+            failed = proxim8.count("strangler_comparisons_total", result="failed")
+            for subject in BEFORE_FLIP:
+                key = await proxim8.create(subject, *theirs[proxim8])
+                body, expected = subject.change(fresh())
+                assert (await proxim8.ask("PATCH", subject.update.format(key), body)).status == 200
+                read = await proxim8.ask("GET", f"{subject.path}/{key}")
+                assert read.status == 200
+                assert expected.items() <= read.data.items()
+                written.append((proxim8, subject, key))
+            # What has prisma for its primary is told, and changes nothing.
+            assert_unavailable(await proxim8.ask("PATCH", f"/api/nfts/{nfts[proxim8]}", {"tokenId": "never"}))
+            assert_unavailable(await proxim8.ask("GET", f"/api/nfts/{nfts[proxim8]}"))
+            # Once somebody has tried, it is said and counted; what is to be settled stays.
+            await proxim8.until(lambda p=proxim8, n=failures: p.count("strangler_settle_failures_total") > n, "a failure")
+            await proxim8.until(
+                lambda p=proxim8, n=failed: p.count("strangler_comparisons_total", result="failed") > n, "a comparison"
+            )
+            assert proxim8.said("settle_failed")
+            assert all(proxim8.proxy.replicator.pending(s.entity, k) for p, s, k in written if p is proxim8)
+        assert await place.collection.legacy["strangler_marks"].count_documents({}) >= 2 * len(BEFORE_FLIP)
+    for proxim8, subject, key in written:
+        held = await settled(proxim8, subject.entity, key)
+        assert subject.change("")[1].keys() <= held.keys()
+    for proxim8 in place.proxies:
+        assert (await settled(proxim8, "nft_ownership", nfts[proxim8]))["tokenId"] == "7"
+        await unmarked(proxim8)
+        assert proxim8.count("strangler_requests_total", status="500") == 0
+
+
+@pytest.mark.parametrize("how", ["away", "hung"])
+async def test_mongo_is_missed_by_nobody_whose_primary_is_prisma(place: Place, how: str) -> None:
+    theirs = {proxim8: await owners(proxim8) for proxim8 in place.proxies}
+    profile = await place.collection.create(PROFILE, *theirs[place.collection])
+    await place.collection.quiet()
+    written: list[tuple[Running, str]] = []
+    async with place.mongo.away() if how == "away" else place.mongo.hung():
+        for proxim8 in place.proxies:
+            failures = proxim8.count("strangler_settle_failures_total", entity="nft_ownership")
+            key = await proxim8.create(NFT, *theirs[proxim8])
+            assert (await proxim8.ask("PATCH", f"/api/nfts/{key}", {"tokenId": "8"})).status == 200
+            assert (await proxim8.ask("GET", f"/api/nfts/{key}")).data["tokenId"] == "8"
+            written.append((proxim8, key))
+            await proxim8.until(
+                lambda p=proxim8, n=failures: p.count("strangler_settle_failures_total", entity="nft_ownership") > n,
+                "a failure",
+            )
+            rows = await proxim8.sql('SELECT count(*)::int AS n FROM "strangler_mark" WHERE "key" = $1', key)
+            assert rows[0]["n"] == 2
+        assert_unavailable(await place.collection.ask("PATCH", f"/api/profiles/{profile}", {"bio": "never"}))
+        assert_unavailable(await place.collection.ask("GET", f"/api/profiles/{profile}"))
+    for proxim8, key in written:
+        assert (await settled(proxim8, "nft_ownership", key))["tokenId"] == "8"
+        await unmarked(proxim8)
+    # A write whose answer was lost may have happened; one that could not be sent has not. Either way both sides agree.
+    held = await settled(place.collection, "profile", profile)
+    assert how == "hung" or held.get("bio") == "zażółć 🦊"
+
+
+async def test_an_old_server_without_its_database_speaks_for_itself(place: Place) -> None:
+    wallet, account = await owners(place.endpoint)
+    async with place.mongo.away():
+        direct = await place.endpoint.direct("core", f"/api/accounts/{account}")
+        answer = await place.endpoint.ask("GET", f"/api/accounts/{account}")
+        assert (answer.status, answer.body) == (direct.status, direct.body)
+        assert_unavailable(answer)
+        assert_unavailable(await place.endpoint.ask("POST", PROFILE.create, PROFILE.make(fresh(), ""), wallet=wallet))
+    key = await place.endpoint.create(PROFILE, wallet, account)
+    await settled(place.endpoint, "profile", key)
+
+
+async def test_a_hung_old_server_is_a_504_and_a_dead_one_a_502(place: Place) -> None:
+    """Last of this file: the old server stays dead."""
+    proxim8 = place.endpoint
+    wallet, account = await owners(proxim8)
+    core = proxim8.old["core"]
+    core.signal(signal.SIGSTOP)
+    try:
+        for method, path, body in (
+            ("GET", f"/api/accounts/{account}", None),
+            ("PATCH", f"/api/accounts/{account}", {"walletAddress": f"0x{fresh()}"}),
+        ):
+            answer = await proxim8.ask(method, path, body)
+            assert (answer.status, answer.body["reason"]) == (504, "upstream_timeout")
+    finally:
+        core.signal(signal.SIGCONT)
+    # The hung server may have done later what nobody waited for: the change stream tells.
+    await settled(proxim8, "account", account)
+
+    core.signal(signal.SIGKILL)
+    await core.exited()
+    for method, path, body in (
+        ("GET", f"/api/accounts/{account}", None),
+        ("POST", "/api/accounts", {"walletAddress": f"0x{fresh()}"}),
+    ):
+        answer = await proxim8.ask(method, path, body)
+        assert (answer.status, answer.body["reason"]) == (502, "upstream_unreachable")
+        assert answer.headers["X-Request-Id"] == answer.body["requestId"]
+    # The other old server's entities, and what prisma is the primary of, go on.
+    assert (await proxim8.ask("GET", "/api/videos/public")).status == 200
+    assert (await proxim8.ask("POST", NFT.create, NFT.make(fresh(), ""))).status == 200
+    await unmarked(proxim8)
+
+
+@pytest.mark.parametrize("missing", ["postgres", "mongo"])
+async def test_a_proxy_starts_without_one_store_and_serves_what_it_can(place: Place, missing: str) -> None:
+    before = place.collection
+    theirs = await owners(before)
+    profile, nft = await before.create(PROFILE, *theirs), await before.create(NFT, *theirs)
+    await before.quiet()
+    outage = place.postgres if missing == "postgres" else place.mongo
+    port = free_port()
+    async with AsyncExitStack() as stack:
+        async with outage.away():
+            proxy = await stack.enter_async_context(serving(before.environment, port))
+            session = await stack.enter_async_context(aiohttp.ClientSession(f"http://127.0.0.1:{port}"))
+            served, refused = (f"/api/profiles/{profile}", f"/api/nfts/{nft}")
+            change, field = {"bio": "while the other was away"}, "bio"
+            if missing == "mongo":
+                served, refused, change, field = refused, served, {"tokenId": "while away"}, "tokenId"
+            async with session.get(served) as answer:
+                assert answer.status == 200
+            async with session.patch(served, json=change) as answer:
+                assert answer.status == 200
+            async with session.get(refused) as answer:
+                assert answer.status == 503
+                assert int(answer.headers["Retry-After"]) > 0
+            assert missing == "postgres" or before.said("store_away", side="legacy")
+        entity, key = ("profile", profile) if missing == "postgres" else ("nft_ownership", nft)
+        held = await settled(before, entity, key)
+        assert held[field] == change[field]
+        async with asyncio.timeout(DEADLINE):
+            await proxy.replicator.drained()
+        async with session.get(refused) as answer:
+            assert answer.status == 200
+    await unmarked(before)
