@@ -49,11 +49,6 @@ class Mapper:
         return self._id.name
 
     @property
-    def key_name(self) -> str:
-        """The same."""
-        return self._id.name
-
-    @property
     def key_path(self) -> str:
         """Where the key is in the collection."""
         return self._id.dotted

@@ -1,5 +1,6 @@
 """A dual write of ours beside the same one by LaunchDarkly's migrator: the same two stores, durable, the same client."""
 
+import asyncio
 import secrets
 import sys
 import time
@@ -17,10 +18,11 @@ from examples.servers import fresh_database, with_database
 
 _ROUNDS: Final = 10
 _WRITES: Final = 40
+_RATE: Final = 40.0
 
 
 async def measure() -> list[Figure]:
-    """One write after the other, in alternating rounds. Takes about half a minute."""
+    """The same steady rate of writes for both, in alternating rounds. Takes about half a minute."""
     async with AsyncExitStack() as running:
         folder = running.enter_context(temporary_folder())
         databases = await running.enter_async_context(stores(folder, durable=True))
@@ -52,7 +54,9 @@ async def measure() -> list[Figure]:
 async def _write(session: aiohttp.ClientSession, url: str) -> float:
     """The median latency of some creates, in milliseconds."""
     taken = []
-    for _ in range(_WRITES):
+    start = time.perf_counter()
+    for turn in range(_WRITES):
+        await asyncio.sleep(max(0.0, start + turn / _RATE - time.perf_counter()))
         body = {"walletAddress": f"0x{secrets.token_hex(20)}"}
         begun = time.perf_counter()
         async with session.post(f"{url}/api/accounts", json=body) as response:

@@ -8,6 +8,7 @@ import { pathToFileURL } from 'node:url'
 import { Calls } from './engine/calls.mjs'
 import { exactAdapter } from './engine/adapter.mjs'
 import { createPool } from './engine/pool.mjs'
+import { StatementNames } from './engine/statements.mjs'
 import { lines } from './engine/wire.mjs'
 
 const settings = {
@@ -25,7 +26,9 @@ async function createCalls() {
   const generated = await import(pathToFileURL(path.join(settings.client, 'index.js')).href)
   const { PrismaClient, Prisma } = generated.default ?? generated
   const pool = createPool(settings)
-  const client = new PrismaClient({ adapter: exactAdapter(pool), errorFormat: 'minimal' })
+  // Behind PgBouncer a connection is another one each time; the URL says so as it does for Prisma.
+  const names = /[?&]pgbouncer=true\b/.test(settings.url) ? undefined : new StatementNames()
+  const client = new PrismaClient({ adapter: exactAdapter(pool, names), errorFormat: 'minimal' })
   return { client, calls: new Calls({ client, Prisma, pool, limit: settings.limit, models: client._runtimeDataModel.models }) }
 }
 

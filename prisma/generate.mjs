@@ -6,10 +6,11 @@ import path from 'node:path'
 
 const root = path.dirname(import.meta.dirname)
 const ours = path.join(root, '.venv', 'bin')
-const python = process.env.STRANGLER_PYTHON ? path.dirname(process.env.STRANGLER_PYTHON) : fs.existsSync(ours) ? ours : undefined
+const named = process.env.STRANGLER_PYTHON
+const python = named ? path.dirname(named) : fs.existsSync(ours) ? ours : undefined
 const list = (...paths) => paths.filter(Boolean).join(path.delimiter)
 
-const { status, error } = spawnSync(process.execPath, ['node_modules/prisma/build/index.js', 'generate', ...process.argv.slice(2)], {
+const { status, error } = spawnSync(process.execPath, ['node_modules/prisma/build/index.js', 'generate', '--no-hints', ...process.argv.slice(2)], {
   cwd: import.meta.dirname,
   stdio: 'inherit',
   env: {

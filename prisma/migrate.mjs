@@ -22,8 +22,9 @@ async function deploy(url) {
 async function diff(url, name) {
   if (!/^[a-z][a-z0-9_]*$/.test(name ?? '')) throw new Usage('diff needs a NAME of lower-case letters, digits and _')
   const to = { tag: 'schemaDatamodel', files: [{ path: 'schema.prisma', content: schema() }] }
-  const found = await withSchemaEngine(url, schema(), (engine) =>
-    engine.diff({ from: { tag: 'migrations', ...migrations() }, to, script: true, exitCode: true, shadowDatabaseUrl: null, filters: NO_FILTERS }))
+  const from = { tag: 'migrations', ...migrations() }
+  const options = { script: true, exitCode: true, shadowDatabaseUrl: null, filters: NO_FILTERS }
+  const found = await withSchemaEngine(url, schema(), (engine) => engine.diff({ from, to, ...options }))
   if (found.exitCode === 0) return console.log('the migrations make what the schema says: nothing to write')
   const number = String(names().length + 1).padStart(4, '0')
   const target = path.join(FOLDER, `${number}_${name}`)

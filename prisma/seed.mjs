@@ -20,16 +20,35 @@ const videos = ['PENDING', 'PROCESSING', 'COMPLETED', 'FAILED'].map((status, n) 
   jobId: `job-${n}`,
   status,
   title: `Sample ${n}`,
-  ...(status === 'COMPLETED' && { videoUrl: 'https://cdn.example/video.mp4', thumbnailUrl: 'https://cdn.example/video.jpg', isPublic: true }),
+  ...(status === 'COMPLETED' && {
+    videoUrl: 'https://cdn.example/video.mp4',
+    thumbnailUrl: 'https://cdn.example/video.jpg',
+    isPublic: true,
+  }),
 }))
 
 const notifications = [
-  { id: id(0x31), accountId: id(1), type: 'VIDEO_COMPLETED', title: 'Ready', message: 'Your video is ready', data: { videoId: id(0x23) } },
+  {
+    id: id(0x31),
+    accountId: id(1),
+    type: 'VIDEO_COMPLETED',
+    title: 'Ready',
+    message: 'Your video is ready',
+    data: { videoId: id(0x23) },
+  },
   { id: id(0x32), accountId: id(2), type: 'SYSTEM_ANNOUNCEMENT', title: 'Hello', message: 'Welcome aboard', isRead: true },
 ]
 
 const nftOwnerships = [
-  { id: id(0x41), nftId: 'nft-0', walletAddress: accounts[0].walletAddress, contractAddress: '0xc0de', tokenId: '7', verified: true, lastVerified: CREATED },
+  {
+    id: id(0x41),
+    nftId: 'nft-0',
+    walletAddress: accounts[0].walletAddress,
+    contractAddress: '0xc0de',
+    tokenId: '7',
+    verified: true,
+    lastVerified: CREATED,
+  },
 ]
 
 const rows = { account: accounts, profile: profiles, video: videos, notification: notifications, nFTOwnership: nftOwnerships }

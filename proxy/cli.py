@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from typer.exceptions import TyperException
 
+from adapters.mapping import RuleError
 from adapters.mongo import existing_collections
 from adapters.schema import Schema, SchemaMissing, load_schema
 from adapters.side import SideError
@@ -54,7 +55,7 @@ def main() -> None:
     except TyperException as error:
         _say(error.format_message())
         status = _MISTAKE
-    except (Mistake, Refused, ConfigError, SettingsError, SchemaMissing) as error:
+    except (Mistake, Refused, ConfigError, SettingsError, SchemaMissing, RuleError) as error:
         _say(str(error))
         status = _MISTAKE
     except SideError as error:

@@ -171,7 +171,7 @@ def as_failure(error: SideError, claim: Claim) -> Failure:
         case Missing():
             return Failure(404, f"{claim.mapper.model.name} not found")
         case Orphan() if claim.route.do == "delete":
-            return Failure(409, f"{claim.mapper.model.name} is in use", field=claim.mapper.key_name, reason="in use")
+            return Failure(409, f"{claim.mapper.model.name} is in use", field=claim.mapper.id, reason="in use")
         case Orphan():
             return Failure(400, f"{error.field} refers to nothing", field=error.field, reason="refers to nothing")
         case Unavailable():

@@ -121,14 +121,14 @@ class Replicator:
         await self._tasks.stop()
 
     def changed(self, entity: str, keys: Iterable[Key], marks: Iterable[tuple[SideName, str]] = ()) -> None:
-        """These keys' writes have finished: settle them. Beyond the bound a marked key is shed: its mark stays for the
-        sweep."""
+        """These keys' writes have finished: settle them. Beyond the bound a key is shed: its mark stays for the sweep, or
+        the change stream, which waits, brings it again."""
         lane = self._lanes[entity]
         now = asyncio.get_running_loop().time()
         marks = list(marks)
         for key in keys:
             lane.changes += 1
-            if len(lane) >= self._bound and key not in lane and marks:
+            if len(lane) >= self._bound and key not in lane:
                 self._metrics.shed.labels("settle").inc()
                 continue
             lane.add(key, Dirty(now, list(marks)))

@@ -14,6 +14,7 @@ from adapters.side import Conflict, Document, Operation, SideName, Store, Unavai
 from config.model import Wallet
 from proxy.failure import Failure
 from proxy.flags import Flags
+from proxy.follow import Follower
 from proxy.gate import Gate
 from proxy.replicator import Replicator
 
@@ -33,6 +34,7 @@ class Wallets:
         flags: Flags,
         gate: Gate,
         replicator: Replicator,
+        follower: Follower,
     ) -> None:
         self._rule = rule
         self._mapper = mapper
@@ -40,6 +42,7 @@ class Wallets:
         self._flags = flags
         self._gate = gate
         self._replicator = replicator
+        self._follower = follower
 
     @property
     def entity(self) -> str:
@@ -87,7 +90,9 @@ class Wallets:
             meaning = self._flags.meaning(self.entity)
             store = self._stores[meaning.primary]
             try:
-                outcome = await store.perform(Operation(self.entity, "create", data=data), mark=meaning.settles)
+                outcome = await store.perform(
+                    Operation(self.entity, "create", data=data), mark=self._follower.needs_mark(meaning)
+                )
             except Conflict:
                 found = await self.find(meaning.primary, address)  # somebody was faster
                 if found is None:
@@ -100,7 +105,7 @@ class Wallets:
             self._gate.leave()
 
     async def _settle(self, account: Document) -> None:
-        key = account[self._mapper.key_name]
+        key = account[self._mapper.id]
         if not self._flags.meaning(self.entity).settles:
             raise Unavailable(f"{self.entity} is not on both sides")
         self._replicator.changed(self.entity, [key])

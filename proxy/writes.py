@@ -10,6 +10,7 @@ from aiohttp import web
 from proxy.claims import Asked
 from proxy.failure import Failure
 from proxy.flags import Flags
+from proxy.follow import Follower
 from proxy.freshness import Freshness
 from proxy.gate import Gate, Held
 from proxy.perform import Performer
@@ -27,6 +28,7 @@ class Writes:
         endpoints: Endpoints,
         performer: Performer,
         replicator: Replicator,
+        follower: Follower,
         freshness: Freshness,
     ) -> None:
         self._flags = flags
@@ -34,6 +36,7 @@ class Writes:
         self._endpoints = endpoints
         self._performer = performer
         self._replicator = replicator
+        self._follower = follower
         self._freshness = freshness
         self._running: set[asyncio.Task[web.StreamResponse]] = set()
 
@@ -43,6 +46,8 @@ class Writes:
             await gate.enter()
         except Held:
             raise Failure(503, "The entity is changing sides", reason="held", retry_after=1) from None
+        if not self._flags.meaning(asked.claim.entity).settles:
+            return await self._write(request, asked, gate)
         # From here the client may leave, but what its write has begun is finished: it runs in a task of its own.
         task = asyncio.create_task(self._write(request, asked, gate))
         self._running.add(task)
@@ -62,7 +67,7 @@ class Writes:
                 response = await self._endpoints.forward(request, asked, shield=meaning.settles)
                 self._freshness.forwarded(entity)
                 return response
-            written = await self._performer.write(meaning.primary, asked, mark=meaning.settles)
+            written = await self._performer.write(meaning.primary, asked, mark=self._follower.needs_mark(meaning))
             for touched, keys in written.keys.items():
                 marks = [(meaning.primary, mark) for mark in written.marks.get(touched, ())]
                 self._replicator.changed(touched, keys, marks)

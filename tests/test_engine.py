@@ -23,6 +23,7 @@ from adapters.engine import (
     UniqueViolation,
     WriteConflict,
 )
+from adapters.engine.link import LONGEST
 
 ADA, BOB = "a" * 24, "b" * 24
 
@@ -74,6 +75,12 @@ async def test_messages_of_sixteen_mebibytes_pass_both_ways(engine: Engine) -> N
     answers = await asyncio.gather(engine.call("Notification", "create", {"data": data}), engine.is_healthy())
     assert answers[1] is True
     assert answers[0]["message"] == answers[0]["data"][0] == text
+
+
+async def test_a_call_that_is_too_long_is_refused_before_it_is_sent(engine: Engine) -> None:
+    with pytest.raises(Invalid, match="longer than"):
+        await engine.query_raw("SELECT $1", "x" * LONGEST)
+    assert await engine.query_raw("SELECT length($1) AS n", "x" * (LONGEST - 1000)) == [{"n": LONGEST - 1000}]
 
 
 async def test_a_batch_is_one_transaction_and_answers_every_call(engine: Engine) -> None:
@@ -256,6 +263,37 @@ async def test_a_violation_does_not_cost_the_connection(engine: Engine) -> None:
     assert (await engine.metrics())["pool"]["total"] >= 1
     [after] = await engine.query_raw("SELECT count(*) AS n FROM pg_stat_activity WHERE application_name = 'strangler'")
     assert after["n"] >= before["n"]
+
+
+async def test_a_change_of_the_tables_under_prepared_statements(database_url: str) -> None:
+    engine = Engine(database_url, pool=1)
+    await engine.connect()
+    try:
+        for column in ("first", "second"):
+            for _ in range(2):
+                rows = await engine.query_raw("SELECT * FROM (SELECT 1) AS one LEFT JOIN accounts ON true")
+            assert column not in rows[0]
+            await engine.execute_raw(f"ALTER TABLE accounts ADD COLUMN {column} text")
+            assert column in (await engine.query_raw("SELECT * FROM (SELECT 1) AS one LEFT JOIN accounts ON true"))[0]
+        await engine.execute_raw("ALTER TABLE accounts DROP COLUMN second")
+        read = Call.query_raw("SELECT * FROM (SELECT 1) AS one LEFT JOIN accounts ON true")
+        with pytest.raises(WriteConflict):
+            await engine.transaction([read, read])
+        [[row], again] = await engine.transaction([read, read])
+        assert again == [row]
+        assert "second" not in row
+    finally:
+        await engine.disconnect()
+
+
+async def test_without_prepared_statements_behind_a_pooler(database_url: str) -> None:
+    engine = Engine(f"{database_url}?pgbouncer=true", pool=1)
+    await engine.connect()
+    try:
+        assert await engine.call("Account", "count", {}) == 0
+        assert await engine.query_raw("SELECT count(*) AS n FROM pg_prepared_statements") == [{"n": 0}]
+    finally:
+        await engine.disconnect()
 
 
 async def test_more_calls_than_the_limit_are_refused_at_once(module_database_url: str) -> None:

@@ -4,8 +4,9 @@ it settles when the servers are back."""
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from adapters.side import SideName
 from config.model import Stage
 from examples.processes import temporary_folder
 from examples.servers import Server, free_port, mongod_server, postgres_server
@@ -41,8 +43,8 @@ BEFORE_FLIP = (ACCOUNT, PROFILE, VIDEO)
 class Outage:
     """A server of the tests' own, which they may take down, bring back with its data, and hang."""
 
-    def __init__(self, start: type[object] | object, folder: Path) -> None:
-        self._start = mongod_server if start is mongod_server else postgres_server
+    def __init__(self, start: Callable[..., AbstractAsyncContextManager[Server]], folder: Path) -> None:
+        self._start = start
         self._folder = folder
         self._port = free_port()
         self._block: AbstractAsyncContextManager[Server] | None = None
@@ -67,12 +69,18 @@ class Outage:
             await self.up()
 
     @asynccontextmanager
-    async def hung(self) -> AsyncIterator[None]:
+    async def hung(self, processes: Iterable[int] = ()) -> AsyncIterator[None]:
+        """`processes` are those of the server that are in groups of their own."""
         assert self.server is not None
+        stopped = list(processes)
         self.server.process.signal(signal.SIGSTOP)
+        for process in stopped:
+            os.kill(process, signal.SIGSTOP)
         try:
             yield
         finally:
+            for process in stopped:
+                os.kill(process, signal.SIGCONT)
             self.server.process.signal(signal.SIGCONT)
 
 
@@ -86,6 +94,20 @@ class Place:
     endpoint: Running
     collection: Running
 
+    @asynccontextmanager
+    async def without(self, side: SideName, how: str) -> AsyncIterator[None]:
+        outage = self.mongo if side == "legacy" else self.postgres
+        if side == "legacy":
+            # What a transaction that nobody could end keeps locked, it keeps for this long; by default for a minute.
+            await self.endpoint.legacy.client.admin.command("setParameter", 1, transactionLifetimeLimitSeconds=3)
+        if how == "away":
+            async with outage.away():
+                yield
+            return
+        backends = [row["pid"] for row in await self.endpoint.sql("SELECT pid FROM pg_stat_activity")]
+        async with outage.hung(backends if side == "prisma" else ()):
+            yield
+
     @property
     def proxies(self) -> tuple[Running, Running]:
         return self.endpoint, self.collection
@@ -98,13 +120,13 @@ async def place() -> AsyncIterator[Place]:
         mongo, postgres = Outage(mongod_server, folder), Outage(postgres_server, folder)
         stack.push_async_callback(mongo.down)
         stack.push_async_callback(postgres.down)
-        mongo_server, postgres_server_ = await mongo.up(), await postgres.up()
+        mongo_url, postgres_url = (await mongo.up()).url, (await postgres.up()).url
         config = folder / "proxim8.yaml"
         config.write_text(CONFIG.read_text() + LIMITS)
         events = stack.enter_context(recorded())
         found = []
         for via, path in (("endpoint", config), ("collection", None)):
-            stores = await stack.enter_async_context(databases(mongo_server.url, postgres_server_.url, None))
+            stores = await stack.enter_async_context(databases(mongo_url, postgres_url, None))
             proxim8 = await stack.enter_async_context(
                 running(folder, stores, via="endpoint" if via == "endpoint" else "collection", config=path, events=events)
             )
@@ -150,7 +172,7 @@ async def test_prisma_is_missed_by_nobody_whose_primary_is_legacy(place: Place, 
     nfts = {proxim8: await proxim8.create(NFT, *theirs[proxim8]) for proxim8 in place.proxies}
     for proxim8 in place.proxies:
         await proxim8.quiet()
-    async with place.postgres.away() if how == "away" else place.postgres.hung():
+    async with place.without("prisma", how):
         for proxim8 in place.proxies:
             failures = proxim8.count("strangler_settle_failures_total")
             failed = proxim8.count("strangler_comparisons_total", result="failed")
@@ -188,7 +210,7 @@ async def test_mongo_is_missed_by_nobody_whose_primary_is_prisma(place: Place, h
     profile = await place.collection.create(PROFILE, *theirs[place.collection])
     await place.collection.quiet()
     written: list[tuple[Running, str]] = []
-    async with place.mongo.away() if how == "away" else place.mongo.hung():
+    async with place.without("legacy", how):
         for proxim8 in place.proxies:
             failures = proxim8.count("strangler_settle_failures_total", entity="nft_ownership")
             key = await proxim8.create(NFT, *theirs[proxim8])

@@ -82,7 +82,10 @@ class ValueRefused(EngineError):
 
 
 class WriteConflict(EngineError):
-    """A deadlock, or a transaction that could not be serialised: it had no effect and may be tried again."""
+    """A deadlock, a transaction that could not be serialised, or tables that changed under it.
+
+    It had no effect and may be tried again.
+    """
 
 
 class TransactionClosed(EngineError):
@@ -168,4 +171,6 @@ def _not_begun(code: str | None, message: str) -> bool:
 def _class(code: str | None, sqlstate: str, kind: str | None) -> type[EngineError]:
     if kind in _UNREACHABLE or (code or "").startswith("P1"):
         return Unavailable
+    if kind == "TransactionWriteConflict":
+        return WriteConflict
     return _BY_CODE.get(code or "") or _BY_SQLSTATE.get(sqlstate) or _BY_CLASS.get(sqlstate[:2]) or EngineError

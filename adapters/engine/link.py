@@ -11,6 +11,7 @@ import orjson
 
 from adapters.engine.errors import EngineGone, EngineTimeout, Invalid, Unavailable, engine_error
 
+LONGEST: Final = 64 * 2**20  # bytes of a request, as the engine takes them
 _UNUSUAL: Final = 0x20  # a reply that starts with a space asks for a reader of integers beyond 64 bits, and of NaN
 
 
@@ -47,6 +48,8 @@ class Link(asyncio.Protocol):
             line = orjson.dumps(body)
         except TypeError as error:
             raise Invalid(f"not a value that can be sent: {error}") from None
+        if len(line) > LONGEST:
+            raise Invalid(f"a call of {len(line)} bytes is longer than {LONGEST}")
         future = self._loop.create_future()
         self._pending[id] = future, self._loop.call_later(timeout, self._expire, id, timeout)
         if not self._outgoing:

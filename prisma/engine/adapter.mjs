@@ -13,32 +13,48 @@ export const markRaw = (sql) => sql + RAW_MARK
 /** The text that a marked raw query's result was written as, ready to be sent. */
 export const rawText = (rows) => rows[0].text
 
-export function exactAdapter(pool, options) {
-  const factory = new PrismaPg(pool, { ...options, disposeExternalPool: true })
+/** `names`, where given, lets PostgreSQL keep the plan of a statement that it has seen on a connection. */
+export function exactAdapter(pool, names) {
+  const factory = new PrismaPg(pool, { statementNameGenerator: names?.of, disposeExternalPool: true })
+  const inTransaction = async (adapter, isolation) =>
+    exactQueryable(await guarded(() => adapter.startTransaction(isolation)), (io) => guarded(() => fresh(names, io, false)), {})
   return {
     provider: factory.provider,
     adapterName: factory.adapterName,
-    connect: async () => exactQueryable(await factory.connect(), {
-      startTransaction: async (adapter, isolation) => exactQueryable(await guarded(() => adapter.startTransaction(isolation)), {}),
-    }),
+    connect: async () =>
+      exactQueryable(await factory.connect(), (io) => guarded(() => fresh(names, io, true)), { startTransaction: inTransaction }),
   }
 }
 
-function exactQueryable(inner, extra) {
+function exactQueryable(inner, run, extra) {
   const outer = Object.create(inner, {
     queryRaw: {
       value: async (query) => {
         const raw = query.sql.endsWith(RAW_MARK)
-        const result = await guarded(() => inner.queryRaw(raw ? { ...query, sql: query.sql.slice(0, -RAW_MARK.length) } : query))
+        const sent = raw ? { ...query, sql: query.sql.slice(0, -RAW_MARK.length) } : query
+        const result = await run(() => inner.queryRaw(sent))
         return raw ? typedResult(result) : exactJson(result)
       },
     },
-    executeRaw: { value: (query) => guarded(() => inner.executeRaw(query)) },
+    executeRaw: { value: (query) => run(() => inner.executeRaw(query)) },
   })
   for (const [name, method] of Object.entries(extra)) {
     Object.defineProperty(outer, name, { value: (...args) => method(inner, ...args) })
   }
   return outer
+}
+
+/** A plan that a change of the tables made stale is made again, or where its transaction is lost, may be by a retry. */
+async function fresh(names, io, again) {
+  try {
+    return await io()
+  } catch (error) {
+    const { originalCode, originalMessage } = error.cause ?? {}
+    if (originalCode !== '0A000' || !originalMessage.includes('cached plan')) throw error
+    names.forget()
+    if (again) return io()
+    throw new DriverAdapterError({ kind: 'TransactionWriteConflict', originalCode, originalMessage })
+  }
 }
 
 const UNREACHABLE = new Set(['ENOENT', 'EACCES', 'EPIPE', 'EHOSTUNREACH', 'ENETUNREACH', 'EAI_AGAIN'])

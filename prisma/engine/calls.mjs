@@ -45,7 +45,7 @@ export class Calls {
     this.#counts.inFlight++
     try {
       const request = JSON.parse(line)
-      id = request.id
+      id = request.id ?? null
       if (this.#counts.inFlight > this.#limit && request.action !== 'rollback') {
         this.#counts.refused++
         throw new Refused('BUSY', `more than ${this.#limit} calls in flight`)

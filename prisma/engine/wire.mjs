@@ -76,7 +76,8 @@ export function reviver(Prisma, models) {
     for (const key in value) {
       const field = model?.get(key)
       const relation = field?.kind === 'object'
-      value[key] = revive(value[key], relation ? models.get(field.type) : model, field === undefined ? json : field.type === 'Json')
+      const isJson = field === undefined ? json : field.type === 'Json'
+      value[key] = revive(value[key], relation ? models.get(field.type) : model, isJson)
     }
     return value
   }
