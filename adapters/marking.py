@@ -4,7 +4,7 @@ marked in the same transaction."""
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 _WRITE_ONE: Final = frozenset({"create", "update", "upsert", "delete"})
 _WRITE_MANY: Final = frozenset({"createMany", "updateMany", "deleteMany"})
+
+
+Admit = Callable[[str], Awaitable[bool]]
 
 
 class Unrecorded(SideError):
@@ -54,25 +57,24 @@ class Transactions:
         return self._client
 
     @asynccontextmanager
-    async def begin(self, *, mark: bool) -> AsyncIterator[Transaction]:
-        """A transaction that is committed when the block ends, with a mark for each key when `mark`, or rolled back when
-        it raises. Raises SideError."""
+    async def begin(self, admit: Admit) -> AsyncIterator[Transaction]:
+        """A transaction that is committed when the block ends, with its marks, or rolled back when it raises. `admit` is
+        asked before each write whether its entity is marked, and may refuse it by raising. Raises SideError."""
         with translated():
             tx = await self._engine.begin()
-            recorder = _Recorder(self._engine, self._entities, tx)
+            recorder = _Recorder(self._engine, self._entities, tx, admit)
             transaction = Transaction(
                 client(self._engine, tx=tx, before=recorder.before, observe=recorder.after), recorder.written
             )
             try:
                 yield transaction
-                if mark:
-                    transaction.marks = await self._mark(transaction.keys, tx)
+                transaction.marks = await self._mark(recorder.marked, tx)
             except BaseException:
                 await self._engine.rollback(tx)
                 raise
             await self._engine.commit(tx)
 
-    async def _mark(self, keys: Mapping[str, tuple[Key, ...]], tx: str) -> dict[str, tuple[str, ...]]:
+    async def _mark(self, keys: Mapping[str, set[Key]], tx: str) -> dict[str, tuple[str, ...]]:
         """Mark before the write is seen: the same transaction shows both."""
         rows = [
             {"id": secrets.token_hex(12), "entity": entity, "key": key}
@@ -87,11 +89,17 @@ class Transactions:
 class _Recorder:
     """Sees each call of one transaction, before it is sent and after it has succeeded."""
 
-    def __init__(self, engine: Engine, entities: Mapping[str, str], tx: str) -> None:
+    def __init__(self, engine: Engine, entities: Mapping[str, str], tx: str, admit: Admit) -> None:
         self._engine = engine
         self._entities = entities
         self._tx = tx
+        self._admit = admit
+        self._settled: set[str] = set()
         self.written: dict[str, set[Key]] = {}
+
+    @property
+    def marked(self) -> dict[str, set[Key]]:
+        return {entity: keys for entity, keys in self.written.items() if entity in self._settled}
 
     async def before(self, call: Call) -> Call:
         """The call as it will be sent. Raises Unrecorded for one whose keys nobody could tell."""
@@ -101,6 +109,8 @@ class _Recorder:
         if entity is None or call.action not in _WRITE_ONE | _WRITE_MANY:
             return call
         self._refuse_nested(call)
+        if await self._admit(entity):
+            self._settled.add(entity)
         if call.action == "createMany":
             self._record(entity, [self._id(call, row) for row in _rows(call.args["data"])])
             return call

@@ -128,7 +128,7 @@ class Proxy:
         transactions = Transactions(
             self.stores.engine, {entity.model: name for name, entity in config.entities.items()}
         )
-        performer = Performer(by_side, endpoints, mappers, transactions, wallets)
+        performer = Performer(self.flags, self.gates, by_side, endpoints, mappers, transactions, wallets)
         shadow = Shadow(
             self.flags,
             performer,
@@ -175,7 +175,7 @@ class Proxy:
     def application(self) -> web.Application:
         """The aiohttp application. What it starts first it stops last."""
         app = web.Application(middlewares=[self._any_target])
-        app.router.add_route("*", "/{path:.*}", self.dispatch, expect_handler=expect_later)
+        app.router.add_route("*", "/{path:.*}", self.dispatch.answer, expect_handler=expect_later)
         app.on_shutdown.append(self.forwarder.close_tunnels)
         app.cleanup_ctx.extend(
             [self._with_stores, self._with_forwarding, self._with_settling, self._with_following, self._with_flags]
@@ -185,7 +185,7 @@ class Proxy:
     @web.middleware
     async def _any_target(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """`OPTIONS *` and a target in absolute form (RFC 9112 3.2) are no paths, and so no route matches them."""
-        return await (handler if request.raw_path.startswith("/") else self.dispatch)(request)
+        return await (handler if request.raw_path.startswith("/") else self.dispatch.answer)(request)
 
     def admin(self) -> web.Application:
         return Admin(self.metrics, self.reports, self.stores.by_side()).application()

@@ -16,6 +16,7 @@ from config.paths import Router
 from proxy.claims import Asked, Claim
 from proxy.failure import Failure
 from proxy.flags import Flags
+from proxy.gate import Held
 from proxy.headers import REQUEST_ID
 from proxy.idle import Idle
 from proxy.metrics import Metrics
@@ -58,7 +59,7 @@ class Dispatch:
         self._metrics = metrics
         self._bound = bound
 
-    async def __call__(self, request: web.Request) -> web.StreamResponse:
+    async def answer(self, request: web.Request) -> web.StreamResponse:
         request[REQUEST_ID] = request_id = accepted_id(request.headers.get("X-Request-Id"))
         # A HEAD is the GET that its entity's route names, without the body (RFC 9110 9.3.2).
         method = "GET" if request.method == "HEAD" else request.method
@@ -91,6 +92,9 @@ class Dispatch:
         except Failure as error:
             status = error.status
             raise
+        except Held:
+            status = 503
+            raise Failure(503, "The entity is changing sides", reason="held", retry_after=1) from None
         except SideError as error:
             failure = as_failure(error, claim)
             status = failure.status

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from adapters.side import SideError
 from proxy.flags import Flags
 from proxy.follow import Follower
 from proxy.gate import Gate
@@ -53,21 +54,27 @@ class Freshness:
         try:
             async with asyncio.timeout(_DEADLINE):
                 await self._follower.caught_up()
-        except TimeoutError:
+        except (SideError, TimeoutError):
             return  # still not settled; the next read asks again
         self._looked[entity] = wrote
 
-    async def settle(self, entity: str) -> None:
+    async def settle(self, entities: Sequence[str]) -> None:
         """Return once every change committed before this call has settled. Bound it with a deadline."""
-        if self._flags.meaning(entity).primary == "legacy":
-            await self._follower.caught_up()
-        await self._replicator.settled(entity)
+        await self._hear(entities)
+        for entity in entities:
+            await self._replicator.settled(entity)
 
-    def mark(self, entity: str) -> Moment:
-        return Moment(self._gates[entity].started, self._replicator.changes(entity))
+    def mark(self, entities: Sequence[str]) -> Moment:
+        return Moment(
+            sum(self._gates[entity].started for entity in entities),
+            sum(self._replicator.changes(entity) for entity in entities),
+        )
 
-    async def is_unchanged(self, entity: str, since: Moment) -> bool:
-        """Whether no write of the entity was under way at any time since `since`."""
-        if self._flags.meaning(entity).primary == "legacy":
+    async def is_unchanged(self, entities: Sequence[str], since: Moment) -> bool:
+        """Whether no write of these entities was under way at any time since `since`."""
+        await self._hear(entities)
+        return not any(self._gates[entity].in_flight for entity in entities) and self.mark(entities) == since
+
+    async def _hear(self, entities: Sequence[str]) -> None:
+        if any(self._flags.meaning(entity).primary == "legacy" for entity in entities):
             await self._follower.caught_up()
-        return not self._gates[entity].in_flight and self.mark(entity) == since

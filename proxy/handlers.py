@@ -13,6 +13,8 @@ from pydantic import BaseModel
 
 from adapters.side import Document
 
+Job = Callable[[], Awaitable[None]]
+
 
 class Upstream(Protocol):
     async def __call__(self, name: str, method: str, path: str, body: Any = None) -> Any:
@@ -38,7 +40,7 @@ class Call:
     request_id: str
     render: Callable[[str, BaseModel], dict[str, Any]]
     upstream: Upstream
-    jobs: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    jobs: list[Job] = field(default_factory=list)
 
     @property
     def caller(self) -> Document:
@@ -46,7 +48,7 @@ class Call:
         assert self.account is not None, "the route has no auth: wallet"
         return self.account
 
-    def afterwards(self, job: Callable[[], Awaitable[None]]) -> None:
+    def afterwards(self, job: Job) -> None:
         self.jobs.append(job)
 
 

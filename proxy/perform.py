@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -16,9 +16,12 @@ from adapters.mapping import Mapper
 from adapters.marking import Transactions
 from adapters.prisma_errors import translated
 from adapters.side import Document, Missing, Operation, Outcome, SideName, Store
+from proxy.admission import Admission
 from proxy.claims import Asked
 from proxy.failure import Failure
-from proxy.handlers import Answer, Call
+from proxy.flags import Flags
+from proxy.gate import Gate
+from proxy.handlers import Answer, Call, Job
 from proxy.upstreams import Endpoints
 from proxy.wallet import Wallets
 
@@ -27,26 +30,25 @@ _CREATED = 201
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What one side answered to a request: the status, and the documents (a handler's: the JSON at the route's body)."""
+    """What one side answered to a read: the status, and the document, the documents of a list, or of a handler the JSON
+    at the route's body."""
 
     status: int
     value: Any
 
-    @property
-    def found(self) -> bool:
-        return self.status < 300
 
-
-NOTHING = Observation(404, ())
+NOTHING = Observation(404, None)
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A write that the proxy performed: what to answer, and the keys of each entity that it touched, with their marks."""
+    """A write that the proxy performed: what to answer, the keys of each entity that it touched, with their marks, and
+    what its handler wants done before the client is answered."""
 
     response: web.Response
     keys: Mapping[str, tuple[str, ...]]
     marks: Mapping[str, tuple[str, ...]]
+    afterwards: Sequence[Job] = ()
 
 
 class Performer:
@@ -54,12 +56,16 @@ class Performer:
 
     def __init__(
         self,
+        flags: Flags,
+        gates: Mapping[str, Gate],
         stores: Mapping[SideName, Store],
         endpoints: Endpoints,
         mappers: Mapping[str, Mapper],
         transactions: Transactions,
         wallets: Wallets | None,
     ) -> None:
+        self._flags = flags
+        self._gates = gates
         self._stores = stores
         self._endpoints = endpoints
         self._mappers = mappers
@@ -103,7 +109,7 @@ class Performer:
         """Perform a write on this side and render its answer. Raises SideError and Failure."""
         account = await self._account(side, asked)
         if asked.claim.handler is not None:
-            return await self._handle(asked, account, mark=mark)
+            return await self._handle(asked, account)
         entity = asked.claim.entity
         outcome = await self._stores[side].perform(asked.operation(account), mark=mark)
         return Written(self._render(asked, outcome), {entity: outcome.keys}, {entity: outcome.marks})
@@ -114,23 +120,21 @@ class Performer:
             answer: Answer = await asked.claim.handler(self._call(asked, account, self._transactions.client))
         return answer
 
-    async def _handle(self, asked: Asked, account: Document | None, *, mark: bool) -> Written:
+    async def _handle(self, asked: Asked, account: Document | None) -> Written:
         assert asked.claim.handler is not None
-        async with self._transactions.begin(mark=mark) as transaction:
-            call = self._call(asked, account, transaction.client)
-            answer = await asked.claim.handler(call)
-        for job in call.jobs:
-            await job()
-        return Written(_json(answer.status, answer.body), transaction.keys, transaction.marks)
+        admission = Admission(self._flags, self._gates, asked.claim.entity)
+        with admission.lasting():
+            async with self._transactions.begin(admission.admit) as transaction:
+                call = self._call(asked, account, transaction.client)
+                answer = await asked.claim.handler(call)
+        return Written(_json(answer.status, answer.body), transaction.keys, transaction.marks, call.jobs)
 
     def _observed(self, asked: Asked, outcome: Outcome) -> Observation:
-        if not outcome.documents:
-            return NOTHING
-        if self._endpoints.side(asked.claim.entity) is None:
-            return Observation(200, outcome.documents)
-        # An old endpoint's answer is only JSON: documents are compared as such an answer would have them.
-        answered = asked.claim.mapper.answered
-        return Observation(200, tuple(answered(document) for document in outcome.documents))
+        documents = outcome.documents
+        if self._endpoints.side(asked.claim.entity) is not None:
+            # An old endpoint's answer is only JSON: documents are compared as such an answer would have them.
+            documents = tuple(asked.claim.mapper.answered(document) for document in documents)
+        return observation_of(asked, documents)
 
     async def _account(self, side: SideName, asked: Asked) -> Document | None:
         if asked.claim.route.auth != "wallet":
@@ -161,6 +165,12 @@ class Performer:
             raise Failure(404, f"{mapper.model.name} not found")
         status = route.status or (_CREATED if route.do == "create" else 200)
         return _json(status, enclose(bodies[0], route.body, route.envelope))
+
+
+def observation_of(asked: Asked, documents: tuple[Document, ...]) -> Observation:
+    if asked.claim.route.do == "list":
+        return Observation(200, documents)
+    return Observation(200, documents[0]) if documents else NOTHING
 
 
 def _json(status: int, body: Any) -> web.Response:

@@ -25,7 +25,7 @@ from proxy.failure import Failure
 from proxy.flags import Flags
 from proxy.freshness import Freshness
 from proxy.metrics import Metrics
-from proxy.perform import NOTHING, Observation, Performer
+from proxy.perform import NOTHING, Observation, Performer, observation_of
 from proxy.reports import Reports
 from proxy.tap import Tap, Undecodable
 
@@ -100,18 +100,19 @@ class Shadow:
     async def _confirmed(self, asked: Asked) -> Difference | None:
         """Re-read both sides once what is under way has settled. A difference is real when two re-reads in a row, which
         no write raced with, see the same one."""
-        entity = asked.claim.entity
+        # A handler may read any of them.
+        entities = tuple(self._rules) if asked.claim.handler else (asked.claim.entity,)
         before: Difference | None = None
         for attempt in range(ATTEMPTS):
-            await self._freshness.settle(entity)
-            since = self._freshness.mark(entity)
+            await self._freshness.settle(entities)
+            since = self._freshness.mark(entities)
             legacy, prisma = await asyncio.gather(
                 self._performer.observe("legacy", asked), self._performer.observe("prisma", asked)
             )
             difference = self._difference(asked, legacy, prisma)
             if difference is None:
                 return None
-            calm = await self._freshness.is_unchanged(entity, since)
+            calm = await self._freshness.is_unchanged(entities, since)
             if calm and before == difference:
                 return difference
             before = difference if calm else None
@@ -158,6 +159,6 @@ def observed(asked: Asked, status: int, body: bytes) -> Observation | Unobservab
         if asked.claim.handler is not None:
             return Observation(status, value)
         documents = value if route.do == "list" else [value]
-        return Observation(200, tuple(mapper.document_from_answer(document) for document in documents))
+        return observation_of(asked, tuple(mapper.document_from_answer(document) for document in documents))
     except (orjson.JSONDecodeError, Invalid, LookupError, TypeError) as error:
         return Unobservable(str(error))

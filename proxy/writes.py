@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from aiohttp import web
 
 from proxy.claims import Asked
-from proxy.failure import Failure
 from proxy.flags import Flags
 from proxy.follow import Follower
 from proxy.freshness import Freshness
-from proxy.gate import Gate, Held
+from proxy.gate import Gate
 from proxy.perform import Performer
 from proxy.replicator import Replicator
 from proxy.upstreams import Endpoints
@@ -42,10 +41,7 @@ class Writes:
 
     async def answer(self, request: web.BaseRequest, asked: Asked) -> web.StreamResponse:
         gate = self._gates[asked.claim.entity]
-        try:
-            await gate.enter()
-        except Held:
-            raise Failure(503, "The entity is changing sides", reason="held", retry_after=1) from None
+        await gate.enter()
         if not self._flags.meaning(asked.claim.entity).settles:
             return await self._write(request, asked, gate)
         # From here the client may leave, but what its write has begun is finished: it runs in a task of its own.
@@ -71,6 +67,8 @@ class Writes:
             for touched, keys in written.keys.items():
                 marks = [(meaning.primary, mark) for mark in written.marks.get(touched, ())]
                 self._replicator.changed(touched, keys, marks)
+            for job in written.afterwards:
+                await job()
             return written.response
         finally:
             gate.leave()

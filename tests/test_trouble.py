@@ -35,7 +35,7 @@ from tests.proxy_case import (
     serving,
 )
 
-LIMITS = "\nlimits: { connect: 1s, read: 1500ms, write: 1500ms, first_byte: 1500ms }\n"
+LIMITS = "\nlimits: { connect: 1s, read: 1500ms, write: 1500ms, first_byte: 3500ms }\n"
 NO_MARKS = {"legacy": 0, "prisma": 0}
 BEFORE_FLIP = (ACCOUNT, PROFILE, VIDEO)
 
@@ -128,7 +128,9 @@ async def place() -> AsyncIterator[Place]:
         for via, path in (("endpoint", config), ("collection", None)):
             stores = await stack.enter_async_context(databases(mongo_url, postgres_url, None))
             proxim8 = await stack.enter_async_context(
-                running(folder, stores, via="endpoint" if via == "endpoint" else "collection", config=path, events=events)
+                running(
+                    folder, stores, via="endpoint" if via == "endpoint" else "collection", config=path, events=events
+                )
             )
             await proxim8.move(Stage.SHADOW)
             await proxim8.move(Stage.LIVE, ["nft_ownership"])
@@ -167,70 +169,92 @@ async def owners(proxim8: Running) -> tuple[str, str]:
 
 @pytest.mark.parametrize("how", ["away", "hung"])
 async def test_prisma_is_missed_by_nobody_whose_primary_is_legacy(place: Place, how: str) -> None:
-    written: list[tuple[Running, Subject, str]] = []
-    theirs = {proxim8: await owners(proxim8) for proxim8 in place.proxies}
-    nfts = {proxim8: await proxim8.create(NFT, *theirs[proxim8]) for proxim8 in place.proxies}
-    for proxim8 in place.proxies:
+    async def before(proxim8: Running) -> tuple[tuple[str, str], str]:
+        owner = await owners(proxim8)
+        nft = await proxim8.create(NFT, *owner)
         await proxim8.quiet()
-    async with place.without("prisma", how):
-        for proxim8 in place.proxies:
-            failures = proxim8.count("strangler_settle_failures_total")
-            failed = proxim8.count("strangler_comparisons_total", result="failed")
-            for subject in BEFORE_FLIP:
-                key = await proxim8.create(subject, *theirs[proxim8])
-                body, expected = subject.change(fresh())
-                assert (await proxim8.ask("PATCH", subject.update.format(key), body)).status == 200
-                read = await proxim8.ask("GET", f"{subject.path}/{key}")
-                assert read.status == 200
-                assert expected.items() <= read.data.items()
-                written.append((proxim8, subject, key))
-            # What has prisma for its primary is told, and changes nothing.
-            assert_unavailable(await proxim8.ask("PATCH", f"/api/nfts/{nfts[proxim8]}", {"tokenId": "never"}))
-            assert_unavailable(await proxim8.ask("GET", f"/api/nfts/{nfts[proxim8]}"))
-            # Once somebody has tried, it is said and counted; what is to be settled stays.
-            await proxim8.until(lambda p=proxim8, n=failures: p.count("strangler_settle_failures_total") > n, "a failure")
-            await proxim8.until(
-                lambda p=proxim8, n=failed: p.count("strangler_comparisons_total", result="failed") > n, "a comparison"
-            )
-            assert proxim8.said("settle_failed")
-            assert all(proxim8.proxy.replicator.pending(s.entity, k) for p, s, k in written if p is proxim8)
-        assert await place.collection.legacy["strangler_marks"].count_documents({}) >= 2 * len(BEFORE_FLIP)
-    for proxim8, subject, key in written:
-        held = await settled(proxim8, subject.entity, key)
-        assert subject.change("")[1].keys() <= held.keys()
-    for proxim8 in place.proxies:
-        assert (await settled(proxim8, "nft_ownership", nfts[proxim8]))["tokenId"] == "7"
+        return owner, nft
+
+    async def during(proxim8: Running, owner: tuple[str, str], nft: str) -> list[tuple[Subject, str]]:
+        failures = proxim8.count("strangler_settle_failures_total")
+        failed = proxim8.count("strangler_comparisons_total", result="failed")
+        written = []
+        for subject in BEFORE_FLIP:
+            key = await proxim8.create(subject, *owner)
+            body, expected = subject.change(fresh())
+            assert (await proxim8.ask("PATCH", subject.update.format(key), body)).status == 200
+            read = await proxim8.ask("GET", f"{subject.path}/{key}")
+            assert read.status == 200
+            assert expected.items() <= read.data.items()
+            written.append((subject, key))
+        # What has prisma for its primary is told, and changes nothing.
+        assert_unavailable(await proxim8.ask("PATCH", f"/api/nfts/{nft}", {"tokenId": "never"}))
+        assert_unavailable(await proxim8.ask("GET", f"/api/nfts/{nft}"))
+        # Once it has been tried, it is said and counted; what is to be settled stays.
+        await proxim8.until(lambda: proxim8.count("strangler_settle_failures_total") > failures, "a failed settle")
+        await proxim8.until(
+            lambda: proxim8.count("strangler_comparisons_total", result="failed") > failed, "a failed comparison"
+        )
+        assert proxim8.said("settle_failed")
+        assert all(proxim8.proxy.replicator.pending(subject.entity, key) for subject, key in written)
+        return written
+
+    async def after(proxim8: Running, nft: str, written: list[tuple[Subject, str]]) -> None:
+        for subject, key in written:
+            held = await settled(proxim8, subject.entity, key)
+            assert subject.change("")[1].keys() <= held.keys()
+        assert (await settled(proxim8, "nft_ownership", nft))["tokenId"] == "7"
         await unmarked(proxim8)
         assert proxim8.count("strangler_requests_total", status="500") == 0
+
+    made = await asyncio.gather(*(before(proxim8) for proxim8 in place.proxies))
+    async with place.without("prisma", how):
+        pairs = zip(place.proxies, made, strict=True)
+        written = await asyncio.gather(*(during(proxim8, owner, nft) for proxim8, (owner, nft) in pairs))
+    ends = zip(place.proxies, made, written, strict=True)
+    await asyncio.gather(*(after(proxim8, nft, keys) for proxim8, (_, nft), keys in ends))
 
 
 @pytest.mark.parametrize("how", ["away", "hung"])
 async def test_mongo_is_missed_by_nobody_whose_primary_is_prisma(place: Place, how: str) -> None:
-    theirs = {proxim8: await owners(proxim8) for proxim8 in place.proxies}
-    profile = await place.collection.create(PROFILE, *theirs[place.collection])
-    await place.collection.quiet()
-    written: list[tuple[Running, str]] = []
-    async with place.without("legacy", how):
-        for proxim8 in place.proxies:
-            failures = proxim8.count("strangler_settle_failures_total", entity="nft_ownership")
-            key = await proxim8.create(NFT, *theirs[proxim8])
-            assert (await proxim8.ask("PATCH", f"/api/nfts/{key}", {"tokenId": "8"})).status == 200
-            assert (await proxim8.ask("GET", f"/api/nfts/{key}")).data["tokenId"] == "8"
-            written.append((proxim8, key))
-            await proxim8.until(
-                lambda p=proxim8, n=failures: p.count("strangler_settle_failures_total", entity="nft_ownership") > n,
-                "a failure",
+    async def before(proxim8: Running) -> tuple[str, str]:
+        owner = await owners(proxim8)
+        profile = await proxim8.create(PROFILE, *owner)
+        await proxim8.quiet()
+        return owner[0], profile
+
+    async def during(proxim8: Running, wallet: str, profile: str) -> str:
+        failures = proxim8.count("strangler_settle_failures_total", entity="nft_ownership")
+        key = await proxim8.create(NFT, wallet, "")
+        assert (await proxim8.ask("PATCH", f"/api/nfts/{key}", {"tokenId": "8"})).status == 200
+        assert (await proxim8.ask("GET", f"/api/nfts/{key}")).data["tokenId"] == "8"
+        if proxim8 is place.collection:
+            answers = await asyncio.gather(
+                proxim8.ask("PATCH", f"/api/profiles/{profile}", {"bio": "in vain"}),
+                proxim8.ask("GET", f"/api/profiles/{profile}"),
             )
-            rows = await proxim8.sql('SELECT count(*)::int AS n FROM "strangler_mark" WHERE "key" = $1', key)
-            assert rows[0]["n"] == 2
-        assert_unavailable(await place.collection.ask("PATCH", f"/api/profiles/{profile}", {"bio": "never"}))
-        assert_unavailable(await place.collection.ask("GET", f"/api/profiles/{profile}"))
-    for proxim8, key in written:
-        assert (await settled(proxim8, "nft_ownership", key))["tokenId"] == "8"
+            for answer in answers:
+                assert_unavailable(answer)
+        await proxim8.until(
+            lambda: proxim8.count("strangler_settle_failures_total", entity="nft_ownership") > failures, "a failure"
+        )
+        rows = await proxim8.sql('SELECT count(*)::int AS n FROM "strangler_mark" WHERE "key" = $1', key)
+        assert rows[0]["n"] == 2
+        return key
+
+    async def after(proxim8: Running, profile: str, nft: str) -> None:
+        assert (await settled(proxim8, "nft_ownership", nft))["tokenId"] == "8"
         await unmarked(proxim8)
-    # A write whose answer was lost may have happened; one that could not be sent has not. Either way both sides agree.
-    held = await settled(place.collection, "profile", profile)
-    assert how == "hung" or held.get("bio") == "zażółć 🦊"
+        # A write whose answer was lost may have happened; one that could not be sent has not. Both sides agree.
+        held = await settled(proxim8, "profile", profile)
+        assert how == "hung" or held["bio"] == "zażółć 🦊"
+
+    made = await asyncio.gather(*(before(proxim8) for proxim8 in place.proxies))
+    async with place.without("legacy", how):
+        pairs = zip(place.proxies, made, strict=True)
+        keys = await asyncio.gather(*(during(proxim8, *theirs) for proxim8, theirs in pairs))
+    ends = zip(place.proxies, made, keys, strict=True)
+    await asyncio.gather(*(after(proxim8, profile, key) for proxim8, (_, profile), key in ends))
 
 
 async def test_an_old_server_without_its_database_speaks_for_itself(place: Place) -> None:
@@ -243,39 +267,6 @@ async def test_an_old_server_without_its_database_speaks_for_itself(place: Place
         assert_unavailable(await place.endpoint.ask("POST", PROFILE.create, PROFILE.make(fresh(), ""), wallet=wallet))
     key = await place.endpoint.create(PROFILE, wallet, account)
     await settled(place.endpoint, "profile", key)
-
-
-async def test_a_hung_old_server_is_a_504_and_a_dead_one_a_502(place: Place) -> None:
-    """Last of this file: the old server stays dead."""
-    proxim8 = place.endpoint
-    wallet, account = await owners(proxim8)
-    core = proxim8.old["core"]
-    core.signal(signal.SIGSTOP)
-    try:
-        for method, path, body in (
-            ("GET", f"/api/accounts/{account}", None),
-            ("PATCH", f"/api/accounts/{account}", {"walletAddress": f"0x{fresh()}"}),
-        ):
-            answer = await proxim8.ask(method, path, body)
-            assert (answer.status, answer.body["reason"]) == (504, "upstream_timeout")
-    finally:
-        core.signal(signal.SIGCONT)
-    # The hung server may have done later what nobody waited for: the change stream tells.
-    await settled(proxim8, "account", account)
-
-    core.signal(signal.SIGKILL)
-    await core.exited()
-    for method, path, body in (
-        ("GET", f"/api/accounts/{account}", None),
-        ("POST", "/api/accounts", {"walletAddress": f"0x{fresh()}"}),
-    ):
-        answer = await proxim8.ask(method, path, body)
-        assert (answer.status, answer.body["reason"]) == (502, "upstream_unreachable")
-        assert answer.headers["X-Request-Id"] == answer.body["requestId"]
-    # The other old server's entities, and what prisma is the primary of, go on.
-    assert (await proxim8.ask("GET", "/api/videos/public")).status == 200
-    assert (await proxim8.ask("POST", NFT.create, NFT.make(fresh(), ""))).status == 200
-    await unmarked(proxim8)
 
 
 @pytest.mark.parametrize("missing", ["postgres", "mongo"])
@@ -310,3 +301,36 @@ async def test_a_proxy_starts_without_one_store_and_serves_what_it_can(place: Pl
         async with session.get(refused) as answer:
             assert answer.status == 200
     await unmarked(before)
+
+
+async def test_a_hung_old_server_is_a_504_and_a_dead_one_a_502(place: Place) -> None:
+    """Last of this file: the old server stays dead."""
+    proxim8 = place.endpoint
+    _, account = await owners(proxim8)
+    core = proxim8.old["core"]
+    core.signal(signal.SIGSTOP)
+    try:
+        answers = await asyncio.gather(
+            proxim8.ask("GET", f"/api/accounts/{account}"),
+            proxim8.ask("PATCH", f"/api/accounts/{account}", {"walletAddress": f"0x{fresh()}"}),
+        )
+    finally:
+        core.signal(signal.SIGCONT)
+    for answer in answers:
+        assert (answer.status, answer.body["reason"]) == (504, "upstream_timeout")
+    # The hung server may have done later what nobody waited for: the change stream tells.
+    await settled(proxim8, "account", account)
+
+    core.signal(signal.SIGKILL)
+    await core.exited()
+    for method, path, body in (
+        ("GET", f"/api/accounts/{account}", None),
+        ("POST", "/api/accounts", {"walletAddress": f"0x{fresh()}"}),
+    ):
+        answer = await proxim8.ask(method, path, body)
+        assert (answer.status, answer.body["reason"]) == (502, "upstream_unreachable")
+        assert answer.headers["X-Request-Id"] == answer.body["requestId"]
+    # The other old server's entities, and what prisma is the primary of, go on.
+    assert (await proxim8.ask("GET", "/api/videos/public")).status == 200
+    assert (await proxim8.ask("POST", NFT.create, NFT.make(fresh(), ""))).status == 200
+    await unmarked(proxim8)
