@@ -3,6 +3,7 @@ marked in the same transaction."""
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _WRITE_ONE: Final = frozenset({"create", "update", "upsert", "delete"})
 _WRITE_MANY: Final = frozenset({"createMany", "updateMany", "deleteMany"})
+_WRITING_SQL: Final = re.compile(r"(?<!\bfor )(?<!\bkey )\b(insert|update|delete|merge|truncate|copy)\b", re.IGNORECASE)
 
 
 Admit = Callable[[str], Awaitable[bool]]
@@ -53,7 +55,7 @@ class Transactions:
     @property
     def client(self) -> Prisma:
         if self._client is None:
-            self._client = client(self._engine)
+            self._client = client(self._engine, before=_only_reads)
         return self._client
 
     @asynccontextmanager
@@ -103,8 +105,8 @@ class _Recorder:
 
     async def before(self, call: Call) -> Call:
         """The call as it will be sent. Raises Unrecorded for one whose keys nobody could tell."""
-        if call.action == "executeRaw":
-            raise Unrecorded("a handler may not execute raw SQL: what it changes could not be replicated")
+        if _is_raw_write(call):
+            raise Unrecorded("a handler may not write with raw SQL: what it changes could not be replicated")
         entity = self._entities.get(call.model or "")
         if entity is None or call.action not in _WRITE_ONE | _WRITE_MANY:
             return call
@@ -118,8 +120,10 @@ class _Recorder:
             return await self._narrowed(entity, call)
         return call
 
-    def after(self, call: Call, result: Any, _: str | None) -> None:
+    def after(self, call: Call, result: Any, tx: str | None) -> None:
         entity = self._entities.get(call.model or "")
+        if tx != self._tx and call.action in _WRITE_ONE | _WRITE_MANY:
+            raise Unrecorded("a handler writes in the transaction that it is given: one of its own could not be marked")
         if entity is not None and call.action in _WRITE_ONE:
             self._record(entity, [self._id(call, result)])
 
@@ -156,6 +160,17 @@ class _Recorder:
                         raise Unrecorded(
                             f"{call.action} on {call.model} writes {name} within it: call {relation.model} by itself"
                         )
+
+
+async def _only_reads(call: Call) -> Call:
+    if call.action in _WRITE_ONE | _WRITE_MANY or _is_raw_write(call):
+        raise Unrecorded(f"{call.action} in the handler of a read: what it changes could not be replicated")
+    return call
+
+
+def _is_raw_write(call: Call) -> bool:
+    """Statements that read may be asked; what locks rows (`FOR UPDATE`) reads as well."""
+    return call.action == "executeRaw" or (call.action == "queryRaw" and bool(_WRITING_SQL.search(call.args["sql"])))
 
 
 def _rows(data: Any) -> list[Mapping[str, Any]]:

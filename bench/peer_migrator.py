@@ -24,6 +24,7 @@ async def serve(port: int, mongo_url: str, database_url: str) -> None:
     await engine.connect()
     loop = asyncio.get_running_loop()
     accounts = MongoClient[dict[str, Any]](mongo_url).get_default_database()["accounts"]
+    accounts.create_index("walletAddress", unique=True)  # as the old server makes it on ours
 
     def write_old(account: dict[str, Any]) -> Result:
         accounts.insert_one(dict(account))

@@ -105,7 +105,10 @@ class Proxy:
         by_side, mappers = self.stores.by_side(), self.stores.mappers
         idle = Idle()
         self.flags = Flags(config.entities, by_side.values())
-        self.gates = {entity: Gate(limits.hold.total_seconds() * 2) for entity in config.entities}
+        self.gates = {
+            entity: Gate(limits.hold.total_seconds() * 2, self.metrics.held.labels(entity))
+            for entity in config.entities
+        }
         self.settler = Settler(by_side, self.flags, parents_of(config, schema))
         self.replicator = Replicator(
             self.settler, by_side, self.flags, config.entities, idle, self.metrics, bound=limits.queue

@@ -7,11 +7,11 @@ flag fenced, wait until every replica has drained and acknowledged, publish the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from adapters.side import Flag, Replica, SideError, SideName, Store
+from adapters.side import Flag, Replica, SideError, SideName, State, Store
 from config.model import Entity, Stage
 from proxy.flags import configured, newest, read_flags
 from proxy.presence import LEASE
@@ -56,7 +56,7 @@ class Cutover:
         now = await self._settled_flag(entity)
         stage = Stage(now.stage)
         self._check_step(entity, stage, to)
-        await self._check_parents(entity, to)
+        await self._check_relatives(entity, to)
         if not moves_primary(stage, to):
             await self._publish(replace(now, stage=to.value, epoch=now.epoch + 1, changed_by=who))
             await self._audit(entity, who, now, to, "set")
@@ -65,19 +65,25 @@ class Cutover:
         if not await self._live():
             raise Refused(f"no proxy is running: one has to drain what {entity} still has under way before {to}")
         fenced = replace(now, target=to.value, epoch=now.epoch + 1, changed_by=who)
-        await self._publish(fenced)
-        yield f"{entity}: fenced at epoch {fenced.epoch}, new writes wait"
         try:
+            await self._publish(fenced)
+            yield f"{entity}: fenced at epoch {fenced.epoch}, new writes wait"
             async with asyncio.timeout(deadline):
                 await self._acknowledged(fenced)
                 yield f"{entity}: every replica has drained"
                 await self._empty(entity, MEANINGS[stage].primary)
         except TimeoutError:
-            await self._publish(replace(now, epoch=fenced.epoch + 1, changed_by=who))
+            await self._take_back(now, fenced)
             await self._audit(entity, who, now, stage, "abort")
             raise Refused(
                 f"{entity} did not drain within {deadline:g} s: it is at {stage} again, and nothing is lost"
             ) from None
+        except Refused:
+            raise  # somebody else's flag is there, not ours
+        except BaseException:
+            # A store that went away, or Ctrl-C: whatever it is, nobody is held for it.
+            await self._take_back(now, fenced)
+            raise
         # Rule: the new primary's store learns the new epoch first.
         await self._publish(
             replace(now, stage=to.value, epoch=fenced.epoch + 1, changed_by=who), first=MEANINGS[to].primary
@@ -92,14 +98,17 @@ class Cutover:
             ways = " or ".join(neighbours(stage))
             raise Refused(f"{entity} is at {stage}: {to} is more than one stage away; expected {ways}")
 
-    async def _check_parents(self, entity: str, to: Stage) -> None:
-        """A child's documents refer to its parents': where it is settled, they have to be."""
-        if not MEANINGS[to].settles:
-            return
-        flags = await self.flags()
-        for _, parent in self._parents[entity]:
-            if flags[parent].stage == Stage.OFF:
-                raise Refused(f"{entity} refers to {parent}, which is at off: move {parent} to dualwrite first")
+    async def _check_relatives(self, entity: str, to: Stage) -> None:
+        """A document refers to its parent on every side that it is on: there the parent has to be."""
+        flags = {name: flag.stage for name, flag in (await self.flags()).items()} | {entity: to.value}
+        for child, parents in self._parents.items():
+            for _, parent in parents:
+                if entity in (child, parent) and not _stand_together(flags[child], flags[parent]):
+                    other = parent if entity == child else child
+                    raise Refused(
+                        f"{child} refers to {parent}: {entity} cannot be at {to} while {other} is at {flags[other]};"
+                        f" move {other} first"
+                    )
 
     async def _settled_flag(self, entity: str) -> Flag:
         if entity not in self._entities:
@@ -114,6 +123,19 @@ class Cutover:
         for side in order:
             if not await self._stores[side].state.save_flag(flag):
                 raise Refused(f"somebody else changed {flag.entity} at the same moment; look at it and try again")
+
+    async def _take_back(self, before: Flag, fenced: Flag) -> None:
+        """Publish the flag as it was. One store is enough: its epoch is the higher, whatever the other one says."""
+        flag = replace(before, epoch=fenced.epoch + 1, changed_by=fenced.changed_by)
+        await self._in_both(lambda state: state.save_flag(flag))
+
+    async def _in_both(self, say: Callable[[State], Awaitable[object]]) -> None:
+        """A store that is away is left out. Raises SideError when neither answers."""
+        answers = await asyncio.gather(*(say(store.state) for store in self._stores.values()), return_exceptions=True)
+        errors = [answer for answer in answers if isinstance(answer, BaseException)]
+        for error in errors:
+            if len(errors) == len(answers) or not isinstance(error, SideError):
+                raise error
 
     async def _live(self) -> list[Replica]:
         """The replicas that either store has heard of within their lease, each at its highest epochs."""
@@ -133,7 +155,10 @@ class Cutover:
         return [replica for replica in found.values() if replica.age < LEASE]
 
     async def _acknowledged(self, flag: Flag) -> None:
-        while any(replica.epochs.get(flag.entity, 0) < flag.epoch for replica in await self._live()):
+        """By every replica, and by one at least: of a proxy that has fallen silent nobody knows that it had drained."""
+        while not (live := await self._live()) or any(
+            replica.epochs.get(flag.entity, 0) < flag.epoch for replica in live
+        ):
             await asyncio.sleep(_LOOK)
 
     async def _empty(self, entity: str, primary: SideName) -> None:
@@ -150,5 +175,11 @@ class Cutover:
             "toStage": to.value,
             "epoch": before.epoch + (1 if action == "set" else 2),
         }
-        for store in self._stores.values():
-            await store.state.audit(entry)
+        await self._in_both(lambda state: state.audit(entry))
+
+
+def _stand_together(child: str, parent: str) -> bool:
+    """Where the parent is on one side only, the child may not need it on the other. Only prisma has foreign keys."""
+    theirs, its = MEANINGS[Stage(parent)], MEANINGS[Stage(child)]
+    needed = {its.primary, "prisma"} if its.settles else {its.primary}
+    return theirs.settles or needed == {theirs.primary}

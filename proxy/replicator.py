@@ -31,11 +31,13 @@ _PATIENCE: Final = 0.005
 
 @dataclass(slots=True)
 class Dirty:
-    """A key to settle: since when (loop time), and the marks, with their store, whose writes have finished."""
+    """A key to settle: since when (loop time), and the marks, with their store, whose writes have finished. `clock`: all
+    that is known of it is a change at that time of the primary; a settle that has read it since speaks for this one."""
 
     since: float
     marks: list[tuple[SideName, str]] = field(default_factory=list)
     tries: int = 0
+    clock: Any = None
 
 
 class _Lane:
@@ -64,6 +66,7 @@ class _Lane:
         known = self.waiting.get(key)
         if known:
             known.marks.extend(dirty.marks)
+            known.clock = known.clock and dirty.clock and max(known.clock, dirty.clock)
         else:
             self.waiting[key] = dirty
         self.ready.set()
@@ -84,6 +87,11 @@ class _Lane:
         for key in keys:
             self.covered[key] = clock
             self.covered.move_to_end(key)
+            waiting = self.waiting.get(key)
+            if waiting and waiting.clock and waiting.clock <= clock:
+                del self.waiting[key]
+        if not self.waiting:
+            self.ready.clear()
         while len(self.covered) > _REMEMBERED:
             self.covered.popitem(last=False)
 
@@ -142,7 +150,7 @@ class Replicator:
         while len(lane) >= self._bound:
             await lane.progress.wait()
         lane.changes += 1
-        lane.add(key, Dirty(asyncio.get_running_loop().time()))
+        lane.add(key, Dirty(asyncio.get_running_loop().time(), clock=clock))
 
     def changes(self, entity: str) -> int:
         """Grows with every change heard of."""

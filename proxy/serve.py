@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 from contextlib import AsyncExitStack
 
@@ -32,6 +33,9 @@ async def serve(config: Config, settings: Settings, schema: Schema) -> None:
         admin = web.AppRunner(proxy.admin(), access_log=None)
         url = await _started(runners, traffic, settings.host, settings.port)
         admin_url = await _started(runners, admin, settings.admin_host, settings.admin_port)
+        # What has been built stays: no collection has to look at it again.
+        gc.collect()
+        gc.freeze()
         log.info("serving", url=url, admin=admin_url, replica=settings.replica, entities=len(config.entities))
         await stop.wait()
         log.info("stopping", replica=settings.replica)

@@ -65,7 +65,7 @@ class Wallets:
             raise _unauthorised() from None
         for name in self._rule.claim.split("."):
             claims = claims.get(name) if isinstance(claims, dict) else None
-        if not isinstance(claims, str) or not claims:
+        if not isinstance(claims, str) or not claims.strip():
             raise _unauthorised()
         return claims
 

@@ -1,0 +1,173 @@
+"""`strangler flag` as engineers run it: a process of its own beside a running proxy."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from examples.processes import program
+from examples.proxim8.stand import ROOT, Stand, Stores, stand
+from tests.proxy_case import Databases, databases
+
+STRANGLER = Path(sys.executable).with_name("strangler")
+SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a command did: its exit status and what it printed."""
+
+    status: int
+    out: str
+    error: str
+
+
+async def strangler(environment: Mapping[str, str], *arguments: str) -> Said:
+    """Run the command line to its end."""
+    command = await asyncio.create_subprocess_exec(
+        STRANGLER,
+        *arguments,
+        cwd=ROOT,
+        env={**environment, "COLUMNS": "200"},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(SECONDS):
+        out, error = await command.communicate()
+    assert command.returncode is not None
+    return Said(command.returncode, out.decode(), error.decode())
+
+
+@pytest.fixture(scope="module")
+async def stores(mongo_url: str, postgres_url: str, migrated_template: str) -> AsyncIterator[Databases]:
+    async with databases(mongo_url, postgres_url, migrated_template) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+async def proxim8(server_folder: Path, stores: Databases) -> AsyncIterator[Stand]:
+    """The proxy as a process, everything at off."""
+    async with stand(server_folder, Stores(stores.mongo_url, stores.database_url)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def environment(proxim8: Stand) -> Mapping[str, str]:
+    return dict(proxim8.environment)
+
+
+def row(listed: str, entity: str) -> list[str]:
+    """The cells of one entity in `flag list`."""
+    [line] = [line for line in listed.splitlines() if f" {entity} " in line]
+    return [cell.strip() for cell in line.strip("│┃| ").replace("┃", "│").split("│")]
+
+
+async def seen(proxim8: Stand, entity: str, stage: str) -> None:
+    """The running proxy says that it has seen the flag."""
+    async with asyncio.timeout(SECONDS):
+        while not any(
+            '"flag_changed"' in line and f'"entity":"{entity}"' in line and f'"after":"{stage}"' in line
+            for line in proxim8.proxy.log.read_text().splitlines()
+        ):
+            await asyncio.sleep(0.05)
+
+
+async def test_a_walk_by_hand(proxim8: Stand, environment: Mapping[str, str]) -> None:
+    """Every entity starts as configured; one walks to live and back, and the running proxy follows each step."""
+    listed = await strangler(environment, "flag", "list")
+    assert (listed.status, listed.error) == (0, "")
+    for entity in ("account", "profile", "video", "notification", "nft_ownership"):
+        assert row(listed.out, entity)[:4] == [entity, "off", "0 %", "100 %"]
+
+    steps = ("dualwrite", "shadow", "live", "shadow")
+    before = "off"
+    async with aiohttp.ClientSession(proxim8.url) as session:
+        for number, stage in enumerate(steps):
+            said = await strangler(environment, "flag", "set", "nft_ownership", stage)
+            assert (said.status, said.error) == (0, "")
+            assert f"nft_ownership: {before} -> {stage}" in said.out
+            await seen(proxim8, "nft_ownership", stage)
+            body = {"nftId": f"n-{number}", "walletAddress": "0x1", "contractAddress": "0x2", "tokenId": "3"}
+            async with session.post("/api/nfts/verify", json=body) as answer:
+                assert answer.status == 200
+                assert ("strangler" in answer.headers.get("Via", "")) == (stage != "live")
+            before = stage
+    listed = await strangler(environment, "flag", "list")
+    found = row(listed.out, "nft_ownership")
+    assert found[1] == "shadow"
+    assert found[4] == "6"  # four steps, two of which moved the primary and took two epochs
+
+    tuned = await strangler(environment, "flag", "set", "nft_ownership", "--serve", "25", "--sample", "50")
+    assert tuned.status == 0
+    listed = await strangler(environment, "flag", "list")
+    assert row(listed.out, "nft_ownership")[:4] == ["nft_ownership", "shadow", "25 %", "50 %"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["set", "vidoe", "shadow"], ["vidoe", "account", "video", "nft_ownership"]),
+        (["set", "video", "shadwo"], ["shadwo", "off", "dualwrite", "shadow", "live", "rampdown", "complete"]),
+        (["set", "account", "shadow"], ["account is at off", "shadow", "dualwrite"]),
+        (["set", "account", "off"], ["account is at off already"]),
+        (["set", "video", "dualwrite"], ["video refers to account", "account"]),
+        (["set", "video"], ["nothing to change", "--serve"]),
+        (["set", "video", "--serve", "101"], ["--serve", "100"]),
+        (["set", "video", "--sample", "some"], ["--sample", "integer"]),
+        (["set"], ["entity"]),
+        (["sett", "video", "off"], ["sett"]),
+    ],
+    ids=lambda value: "-".join(value).replace("--", "") if isinstance(value, list) else str(value),
+)
+async def test_a_mistake_is_one_line_and_status_two(
+    environment: Mapping[str, str], arguments: list[str], parts: list[str]
+) -> None:
+    said = await strangler(environment, "flag", *arguments)
+    assert said.status == 2
+    assert said.error.count("\n") == 1
+    assert said.error.startswith("strangler: ")
+    assert [part for part in parts if part not in said.error] == []
+
+
+async def test_a_flag_is_kept_without_a_proxy_and_a_flip_needs_one(
+    server_folder: Path, proxim8: Stand, environment: Mapping[str, str]
+) -> None:
+    """Last of this file: the proxy is stopped and another one started."""
+    await strangler(environment, "flag", "set", "account", "dualwrite")
+    await strangler(environment, "flag", "set", "account", "shadow")
+    proxim8.proxy.signal(signal.SIGTERM)
+    assert await proxim8.proxy.exited() == 0
+    async with asyncio.timeout(SECONDS):
+        # One that could not take its leave of a store counts as running until its lease is over.
+        while (
+            "no proxy is running"
+            not in (refused := await strangler(environment, "flag", "set", "account", "live")).error
+        ):
+            assert (refused.status, refused.error.count("\n")) == (2, 1)
+    listed = await strangler(environment, "flag", "list")
+    assert row(listed.out, "account")[1] == "shadow"
+
+    async with program(
+        "proxy-again",
+        [STRANGLER, "serve"],
+        folder=server_folder,
+        cwd=ROOT,
+        env=environment,
+        ready_line='"serving"',
+    ):
+        moved = await strangler(environment, "flag", "set", "account", "live")
+        assert moved.status == 0, moved.error
+        async with (
+            aiohttp.ClientSession(proxim8.url) as session,
+            session.post("/api/accounts", json={"walletAddress": "0xnew"}) as answer,
+        ):
+            assert answer.status == 201
+            assert "Via" not in answer.headers
