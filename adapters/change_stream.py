@@ -37,6 +37,9 @@ PATIENCE: Final = 1.0
 IDLE: Final = 30.0
 """Seconds without an event after which the stream sends itself one, so that its position does not fall off the oplog."""
 
+LINGER: Final = 0.03
+"""Seconds that the stream waits between two batches for more to come."""
+
 FIRST_DELAY: Final = 0.05
 LONGEST_DELAY: Final = 10.0
 
@@ -89,6 +92,8 @@ class ChangeStream:
         self._cursor: AsyncIOMotorLatentCommandCursor[Raw] | None = None
         self._start: Timestamp | None = None
         self._delay = FIRST_DELAY
+        self._linger_next = False
+        self._asked = asyncio.Event()
         self._moved = 0.0
         self._waiting: asyncio.Future[None] | None = None
         self._passing: dict[ObjectId, asyncio.Future[None]] = {}
@@ -146,6 +151,7 @@ class ChangeStream:
             raise self._lost
         if self._waiting is None:
             self._waiting = asyncio.get_running_loop().create_future()
+            self._asked.set()
             # Its failure is told to whoever waits; nobody has to.
             self._waiting.add_done_callback(lambda future: future.cancelled() or future.exception())
             if self._sender is None or self._sender.done():
@@ -169,6 +175,8 @@ class ChangeStream:
                     passing.set_exception(error)
             finally:
                 del self._passing[beacon]
+                if self._waiting is None:
+                    self._asked.clear()
 
     def _end(self, reason: str) -> StreamLost:
         """Tell all who wait for a barrier, and all who will."""
@@ -179,13 +187,29 @@ class ChangeStream:
                 future.set_exception(self._lost)
         return self._lost
 
+    async def _linger(self) -> None:
+        """Let events gather between two batches, unless somebody waits for a barrier: who asks at once is woken for each
+        single write, by the very commit whose client waits for its answer."""
+        if not self._linger_next:
+            return
+        self._linger_next = False
+        try:
+            async with asyncio.timeout(LINGER):
+                await self._asked.wait()
+        except TimeoutError:
+            return
+
     async def _event(self) -> Raw:
         while True:
             cursor = self._cursor or self._opened()
             try:
+                # Motor has no other word for the end of a batch, and will have none: it is frozen at its last release.
+                if not cursor._buffer_size():
+                    await self._linger()
                 event: Raw
                 async for event in cursor:
                     self._delay = FIRST_DELAY
+                    self._linger_next = True
                     return event
             except PyMongoError as error:
                 await self._recover(error)

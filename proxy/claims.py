@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from adapters.answer import extract
+from adapters.answer import NoSuchPlace, extract
 from adapters.mapping import Mapper
 from adapters.side import Document, HttpRequest, Invalid, Operation
 from config import templates
@@ -72,8 +72,8 @@ class Asked:
             raise Invalid("body", "is not an object")
         sources = Sources(datetime.now(UTC), self.params, self.query, body, account)
         try:
-            where = _parsed(claim.mapper, templates.fill_all(claim.where, sources))
-            given = _parsed(claim.mapper, templates.fill_all(claim.set, sources))
+            where = _parsed(claim.mapper, claim.where, sources)
+            given = _parsed(claim.mapper, claim.set, sources)
             take = None if claim.take is None else _count("limit", claim.take.fill(sources), 1, route.most)
             skip = _count("skip", claim.skip.fill(sources), 0, None)
         except Missing as error:
@@ -81,14 +81,29 @@ class Asked:
         data: Document = {}
         if route.do in ("create", "update"):
             accepted = claim.mapper.from_body(
-                extract(body, route.input), partial=route.do == "update", accepts=route.accepts, given=given
+                _found(body, route.input), partial=route.do == "update", accepts=route.accepts, given=given
             )
             data = {**accepted, **given}
         return Operation(claim.entity, route.do, where, data, claim.order, take, skip, self.http)
 
 
-def _parsed(mapper: Mapper, values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: mapper.parse(name, value) for name, value in values.items()}
+def _parsed(mapper: Mapper, declared: Mapping[str, Template], sources: Sources) -> dict[str, Any]:
+    """The declared values by field. Raises Missing, and Invalid by the name that the request has for the value."""
+    parsed: dict[str, Any] = {}
+    for name, value in templates.fill_all(declared, sources).items():
+        try:
+            parsed[name] = mapper.parse(name, value)
+        except Invalid as error:
+            asked = declared[name].whole
+            raise Invalid(asked.name if asked else error.field, error.reason) from None
+    return parsed
+
+
+def _found(body: Any, place: str) -> Any:
+    try:
+        return extract(body, place)
+    except NoSuchPlace:
+        raise Invalid(place.removeprefix("$."), "is required") from None
 
 
 def _count(name: str, value: Any, least: int, most: int | None) -> int:

@@ -159,6 +159,13 @@ NFT: Final = Subject(
     listed=lambda account, wallet: "/api/nfts?limit=100",
 )
 SUBJECTS: Final = (ACCOUNT, PROFILE, VIDEO, NOTIFICATION, NFT)
+_UNIQUE: Final = (
+    ("accounts", "walletAddress"),
+    ("profiles", "username"),
+    ("videos", "jobId"),
+    ("nft_ownership", "nftId"),
+)
+"""The indexes that the old servers make."""
 _TABLES: Final = {subject.entity: subject.collection for subject in SUBJECTS}
 
 
@@ -406,6 +413,7 @@ async def running(
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     async with AsyncExitStack() as stack:
+        client: AsyncMongoClient[Json] = await stack.enter_async_context(AsyncMongoClient(stores.mongo_url))
         old: dict[str, Program] = {}
         upstreams = {"CORE_URL": "http://127.0.0.1:1", "PROXIM8_URL": "http://127.0.0.1:1"}
         if via == "endpoint":
@@ -416,6 +424,9 @@ async def running(
                     old_server(name, folder, mongo_url=stores.mongo_url, secret=secret, settings=urls)
                 )
                 old[name], upstreams[variable] = server.process, server.url
+        else:
+            for collection, field in _UNIQUE:
+                await client.get_default_database()[collection].create_index(field, unique=True)
         environment = {
             "MONGO_URL": stores.mongo_url,
             "DATABASE_URL": stores.database_url,
@@ -430,7 +441,6 @@ async def running(
         session = await stack.enter_async_context(
             aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=True)
         )
-        client: AsyncMongoClient[Json] = await stack.enter_async_context(AsyncMongoClient(stores.mongo_url))
         schema = load_schema()
         found = load(Path(environment["STRANGLER_CONFIG"]), environment, schema)
         cutover = Cutover(found.entities, proxy.stores.by_side(), parents_of(found, schema))
