@@ -48,7 +48,8 @@ class PrismaStore:
         self.state = PrismaState(engine)
 
     async def connect(self) -> None:
-        await self._engine.connect()
+        with translated():
+            await self._engine.connect()
 
     async def disconnect(self) -> None:
         await self._engine.disconnect()

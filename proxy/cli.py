@@ -28,7 +28,7 @@ from config.model import Config, Stage
 from config.settings import Settings, SettingsError, read_settings
 from proxy import events
 from proxy.app import Stores, build_stores, parents_of
-from proxy.backfill import backfill
+from proxy.backfill import NotSettling, backfill
 from proxy.cutover import Cutover, Refused
 from proxy.flags import Flags
 from proxy.settle import Settler
@@ -36,6 +36,8 @@ from proxy.settle import Settler
 _MISTAKE: Final = 2
 _FAILED: Final = 1
 _SHOWN: Final = 20
+_OURS: Final = "strangler_"
+"""What the names of the proxy's own collections begin with: they tell nothing of the service's."""
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Moves live traffic from MongoDB to Prisma.")
 flag_app = typer.Typer(no_args_is_help=True, help="Show and change the entities' flags.")
@@ -55,7 +57,7 @@ def main() -> None:
     except TyperException as error:
         _say(error.format_message())
         status = _MISTAKE
-    except (Mistake, Refused, ConfigError, SettingsError, SchemaMissing, RuleError) as error:
+    except (Mistake, Refused, NotSettling, ConfigError, SettingsError, SchemaMissing, RuleError) as error:
         _say(str(error))
         status = _MISTAKE
     except SideError as error:
@@ -81,8 +83,8 @@ def _read(config: Path | None) -> tuple[Config, Settings, Schema]:
 def _read_with_collections(config: Path | None) -> tuple[Config, Settings, Schema]:
     """The same, checked against the database as well, where there is one with anything in it to be checked against."""
     found, settings, schema = _read(config)
-    existing = uvloop.run(existing_collections(settings.mongo_url))
-    if existing:
+    existing = uvloop.run(existing_collections(settings.mongo_url)) or set()
+    if any(not name.startswith(_OURS) for name in existing):
         found = load(settings.config, os.environ, schema, existing)
     return found, settings, schema
 
@@ -102,13 +104,17 @@ def serve(
     port: Annotated[int | None, typer.Option(help="The port to listen on; 0 takes any that is free")] = None,
 ) -> None:
     """Run the proxy."""
-    from proxy.serve import serve as run  # the web server is not needed by the other commands
+    from proxy import serve as server  # the web server is not needed by the other commands
 
     found, settings, schema = _read_with_collections(config)
     changes: dict[str, Any] = {k: v for k, v in (("host", host), ("port", port)) if v is not None}
     settings = settings.model_copy(update=changes)
     events.configure(settings.log, settings.log_level)
-    uvloop.run(run(found, settings, schema))
+    try:
+        uvloop.run(server.serve(found, settings, schema))
+    except server.NotListening as error:
+        _say(str(error))
+        raise typer.Exit(_FAILED) from None
 
 
 @flag_app.command("list")

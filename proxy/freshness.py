@@ -59,10 +59,11 @@ class Freshness:
         self._looked[entity] = wrote
 
     async def settle(self, entities: Sequence[str]) -> None:
-        """Return once every change committed before this call has settled. Bound it with a deadline."""
+        """Return once every change committed before this call has settled, or been refused: then the sides differ for good.
+        Bound it with a deadline."""
         await self._hear(entities)
         for entity in entities:
-            await self._replicator.settled(entity)
+            await self._replicator.tried(entity)
 
     def mark(self, entities: Sequence[str]) -> Moment:
         return Moment(

@@ -169,6 +169,12 @@ class Replicator:
         while len(lane) if asked is None else any(key in lane for key in asked):
             await lane.progress.wait()
 
+    async def tried(self, entity: str) -> None:
+        """Return once all keys have settled, or been refused: what waits for better times is waited for by nobody else."""
+        lane = self._lanes[entity]
+        while lane.waiting or lane.flying:
+            await lane.progress.wait()
+
     async def drained(self) -> None:
         """Return once nothing that is known now is left to settle."""
         for entity, lane in self._lanes.items():

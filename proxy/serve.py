@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 from contextlib import AsyncExitStack
 
@@ -22,8 +23,12 @@ _GRACE = 10.0
 """Seconds that requests in flight are given after a signal to stop."""
 
 
+class NotListening(Exception):
+    """The address cannot be listened on; the message names it and says why."""
+
+
 async def serve(config: Config, settings: Settings, schema: Schema) -> None:
-    """Serve until SIGTERM or SIGINT."""
+    """Serve until SIGTERM or SIGINT. Raises NotListening, and SideError where neither store says how things stand."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -42,8 +47,11 @@ async def serve(config: Config, settings: Settings, schema: Schema) -> None:
 
 
 async def _started(runners: AsyncExitStack, runner: web.AppRunner, host: str, port: int) -> str:
-    await runner.setup()
     runners.push_async_callback(runner.cleanup)
-    await web.TCPSite(runner, host, port, backlog=1024).start()
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port, backlog=1024).start()
+    except OSError as error:
+        raise NotListening(f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}") from error
     bound = runner.addresses[0]
     return f"http://{bound[0]}:{bound[1]}"

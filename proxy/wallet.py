@@ -74,9 +74,17 @@ class Wallets:
         about to happen there can refer to it. Raises Unavailable where that cannot be had."""
         primary = self._flags.meaning(self.entity).primary
         account = await self.find(primary, address) or await self._create(address)
-        if on != primary and await self.find(on, address) is None:
-            await self._settle(account)
+        await self._bring(account, address, on)
         return account
+
+    async def is_known(self, address: str, on: SideName) -> bool:
+        """Whether this wallet has an account, and then the side `on` has it too: what asks there makes no second one.
+        Raises Unavailable where that cannot be had."""
+        account = await self.find(self._flags.meaning(self.entity).primary, address)
+        if account is None:
+            return False
+        await self._bring(account, address, on)
+        return True
 
     async def find(self, side: SideName, address: str) -> Document | None:
         where = {self._rule.field: self._mapper.parse(self._rule.field, address)}
@@ -103,6 +111,10 @@ class Wallets:
             return outcome.documents[0]
         finally:
             self._gate.leave()
+
+    async def _bring(self, account: Document, address: str, on: SideName) -> None:
+        if on != self._flags.meaning(self.entity).primary and await self.find(on, address) is None:
+            await self._settle(account)
 
     async def _settle(self, account: Document) -> None:
         key = account[self._mapper.id]

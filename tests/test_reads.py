@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import orjson
 import pytest
+from bson import ObjectId
 
 from config.model import Stage
 from tests.proxy_case import (
@@ -344,6 +346,25 @@ async def test_what_prisma_cannot_serve_legacy_does(proxim8: Running) -> None:
     finally:
         await proxim8.sql('ALTER TABLE "profiles_away" RENAME TO "profiles"')
         await proxim8.tune("profile", serve=0)
+
+
+async def test_what_can_never_settle_spoils_nothing_else(proxim8: Running) -> None:
+    """A profile of an account that does not exist: it is said, and waits; what else there is is compared."""
+    good = await made(proxim8, PROFILE)
+    orphan, now = ObjectId(), datetime.now(UTC)
+    document = {"_id": orphan, "accountId": ObjectId(), "username": fresh(), "createdAt": now, "updatedAt": now}
+    await proxim8.legacy["profiles"].insert_one(document)
+    try:
+        await proxim8.until(lambda: bool(proxim8.said("settle_refused", key=str(orphan))), "an orphan that is refused")
+        await proxim8.change_row("profile", good, bio="planted")
+        assert (await proxim8.ask("GET", f"/api/profiles/{good}")).status == 200
+        await proxim8.until(lambda: bool(proxim8.said("mismatch", key=good)), "a mismatch of another key")
+        # It is missing on prisma, and that is a mismatch as well.
+        assert (await proxim8.ask("GET", f"/api/profiles/{orphan}")).status == 200
+        await proxim8.until(lambda: bool(proxim8.said("mismatch", key=str(orphan))), "a mismatch of the orphan")
+        await proxim8.change_row("profile", good, bio="zażółć 🦊")
+    finally:
+        await proxim8.legacy["profiles"].delete_one({"_id": orphan})
 
 
 async def made(proxim8: Running, subject: Subject) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import jwt
 import pytest
+from bson import ObjectId
 
 from config.model import Stage
 from tests.proxy_case import PROFILE, VIDEO, Running, fresh, standing
@@ -100,6 +101,28 @@ async def test_a_read_of_a_new_wallet_finds_nothing_and_fails_nobody(proxim8: Ru
     assert (me.status, me.data["walletAddress"], me.data["profiles"]) == (200, wallet, [])
     await proxim8.quiet()
     assert not proxim8.said("mismatch", route="GET /api/accounts/me")
+
+
+async def test_a_comparison_makes_no_second_account(stand: Running) -> None:
+    """The old server makes an account for whoever it does not know. While a new one cannot settle, for a lock on another
+    that is before it, nobody asks that server on its behalf."""
+    await stand.move(Stage.LIVE)
+    _, other = await stand.account()
+    await stand.quiet()
+    wallet = f"0x{fresh()}"
+    async with stand.legacy.client.start_session() as session:
+        await session.start_transaction()
+        await stand.legacy["accounts"].update_one({"_id": ObjectId(other)}, {"$set": {"lock": 1}}, session=session)
+        assert (await stand.ask("PATCH", f"/api/accounts/{other}", {"walletAddress": f"0x{fresh()}"})).status == 200
+        await stand.until(lambda: stand.proxy.replicator.pending("account", other), "a settle that waits")
+        assert (await stand.ask("GET", "/api/videos", wallet=wallet)).data == []
+        for _ in range(50):
+            assert await accounts_of(stand, wallet) == (0, 1)
+            await asyncio.sleep(0.01)
+        await session.abort_transaction()
+    await stand.quiet()
+    assert await accounts_of(stand, wallet) == (1, 1)
+    assert not stand.said("settle_refused", entity="account")
 
 
 async def test_callers_see_what_is_theirs(proxim8: Running) -> None:
