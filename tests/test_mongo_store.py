@@ -17,7 +17,7 @@ from adapters.change_stream import StreamLost
 from adapters.mapping import Mapper, RuleError
 from adapters.mongo import Collection, MongoStore, StandaloneServer
 from adapters.schema import load_schema
-from adapters.side import Applied, Conflict, Document, Flag, Invalid, Operation, Replica, Unavailable
+from adapters.side import Applied, Conflict, Document, Flag, Invalid, Operation, Replica, Unavailable, Unreadable
 from config.model import Entity
 from examples.servers import free_port, mongod_server, program, with_database
 
@@ -180,7 +180,7 @@ async def test_documents_that_cannot_be_mapped_are_not_changed(store: MongoStore
         Operation("account", "update", {"id": str(key)}, {"walletAddress": "0xb"}),
         Operation("account", "delete", {"id": str(key)}),
     ):
-        with pytest.raises(Invalid):
+        with pytest.raises(Unreadable):
             await store.perform(operation, mark=True)
     assert await raw.accounts.count_documents({"walletAddress": 7}) == 1
     assert await store.marks("account", 10) == []
