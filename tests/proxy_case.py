@@ -36,13 +36,13 @@ from proxy.backfill import backfill
 from proxy.cutover import Cutover
 from proxy.forward import SERVER_OPTIONS
 from proxy.stages import ORDER
+from tests.subjects import SUBJECTS, Json, Subject
 
 CONFIG: Final = Path(__file__).resolve().parents[1] / "config" / "proxim8.yaml"
 COLLECTION_CONFIG: Final = Path(__file__).with_name("config_collection.yaml")
 DEADLINE: Final = 20.0
 
 Via = Literal["endpoint", "collection"]
-Json = dict[str, Any]
 Event = MutableMapping[str, Any]
 
 
@@ -63,102 +63,11 @@ class Answer:
         return "strangler" in self.headers.get("Via", "")
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """One entity as clients and stores know it. `change` is a body for `update` and what the stores hold after it."""
-
-    entity: str
-    collection: str
-    id: str
-    path: str
-    create: str
-    created: int
-    update: str
-    make: Callable[[str, str], Json]
-    change: Callable[[str], tuple[Json, Json]]
-    listed: Callable[[str, str], str]
-
-
 def fresh() -> str:
     """A name that nothing else has."""
     return secrets.token_hex(6)
 
 
-ACCOUNT: Final = Subject(
-    "account",
-    "accounts",
-    id="_id",
-    path="/api/accounts",
-    create="/api/accounts",
-    created=201,
-    update="/api/accounts/{}",
-    make=lambda name, account: {"walletAddress": f"0x{name}"},
-    change=lambda name: ({"walletAddress": f"0x{name}-moved"}, {"walletAddress": f"0x{name}-moved"}),
-    listed=lambda account, wallet: "/api/accounts?limit=100",
-)
-PROFILE: Final = Subject(
-    "profile",
-    "profiles",
-    id="_id",
-    path="/api/profiles",
-    create="/api/profiles",
-    created=201,
-    update="/api/profiles/{}",
-    make=lambda name, account: {"username": f"user-{name}", "bio": "zażółć 🦊"},
-    change=lambda name: ({"bio": None, "avatar": f"https://a.example/{name}"}, {"avatar": f"https://a.example/{name}"}),
-    listed=lambda account, wallet: f"/api/profiles?accountId={account}",
-)
-VIDEO: Final = Subject(
-    "video",
-    "videos",
-    id="id",
-    path="/api/videos",
-    create="/api/videos",
-    created=201,
-    update="/api/videos/{}",
-    make=lambda name, account: {"nftId": "nft-1", "jobId": f"job-{name}", "title": "first", "isPublic": True},
-    change=lambda name: ({"title": "second", "isPublic": False}, {"title": "second", "isPublic": False}),
-    listed=lambda account, wallet: "/api/videos",
-)
-NOTIFICATION: Final = Subject(
-    "notification",
-    "notifications",
-    id="id",
-    path="/api/notifications",
-    create="/api/notifications",
-    created=201,
-    update="/api/notifications/{}/read",
-    make=lambda name, account: {
-        "accountId": account,
-        "type": "VIDEO_COMPLETED",
-        "title": f"Note {name}",
-        "message": "Read me",
-        "data": {"list": [1, "two", None, {"three": 3.5}], "empty": {}},
-    },
-    change=lambda name: ({}, {"isRead": True}),
-    listed=lambda account, wallet: "/api/notifications",
-)
-NFT: Final = Subject(
-    "nft_ownership",
-    "nft_ownership",
-    id="id",
-    path="/api/nfts",
-    create="/api/nfts/verify",
-    created=200,
-    update="/api/nfts/{}",
-    make=lambda name, account: {
-        "nftId": f"nft-{name}",
-        "walletAddress": f"0x{name}",
-        "contractAddress": "0xc0ffee",
-        "tokenId": "7",
-    },
-    change=lambda name: (
-        {"tokenId": "8", "lastVerified": None, "verified": False},
-        {"tokenId": "8", "verified": False},
-    ),
-    listed=lambda account, wallet: "/api/nfts?limit=100",
-)
-SUBJECTS: Final = (ACCOUNT, PROFILE, VIDEO, NOTIFICATION, NFT)
 _UNIQUE: Final = (
     ("accounts", "walletAddress"),
     ("profiles", "username"),

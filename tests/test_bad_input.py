@@ -11,19 +11,8 @@ from typing import Any
 import pytest
 
 from config.model import Stage
-from tests.proxy_case import (
-    ACCOUNT,
-    NFT,
-    NOTIFICATION,
-    PROFILE,
-    VIDEO,
-    Running,
-    Subject,
-    databases,
-    fresh,
-    recorded,
-    running,
-)
+from tests.proxy_case import Running, databases, fresh, recorded, running
+from tests.subjects import ACCOUNT, NFT, NOTIFICATION, PROFILE, VIDEO, Subject
 
 NO_MARKS = {"legacy": 0, "prisma": 0}
 OPERATOR = {"$ne": None}

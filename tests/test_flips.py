@@ -19,17 +19,26 @@ from config.settings import read_settings
 from proxy.app import parents_of
 from proxy.cli import connected
 from proxy.cutover import Cutover, Refused
-from tests.proxy_case import DEADLINE, PROFILE, VIDEO, Running, Via, fresh, standing
+from tests.proxy_case import DEADLINE, Running, fresh, standing
+from tests.subjects import PROFILE, VIDEO
 
 NO_MARKS = {"legacy": 0, "prisma": 0}
 
 
-@pytest.fixture(scope="module", params=["endpoint", "collection"])
+@pytest.fixture(scope="module")
 async def stand(
-    request: pytest.FixtureRequest, server_folder: Path, mongo_url: str, postgres_url: str, migrated_template: str
+    server_folder: Path, mongo_url: str, postgres_url: str, migrated_template: str
 ) -> AsyncIterator[Running]:
-    via: Via = request.param
-    async with standing(server_folder, mongo_url, postgres_url, migrated_template, via=via) as proxim8:
+    async with standing(server_folder, mongo_url, postgres_url, migrated_template) as proxim8:
+        yield proxim8
+
+
+@pytest.fixture
+async def alone(
+    server_folder: Path, mongo_url: str, postgres_url: str, migrated_template: str
+) -> AsyncIterator[Running]:
+    """A proxy that reaches both sides itself."""
+    async with standing(server_folder, mongo_url, postgres_url, migrated_template, via="collection") as proxim8:
         yield proxim8
 
 
@@ -109,15 +118,23 @@ class Writers:
         return data
 
 
-async def test_flips_there_and_back_under_writes_fail_nobody_and_lose_nothing(
-    shadow: Running, elsewhere: Cutover
-) -> None:
+async def test_flips_there_and_back_before_an_old_server_lose_nothing(shadow: Running, elsewhere: Cutover) -> None:
+    await assert_nothing_lost(shadow, elsewhere)
+
+
+async def test_flips_there_and_back_of_a_collection_lose_nothing(alone: Running) -> None:
+    await alone.move(Stage.SHADOW)
+    await assert_nothing_lost(alone, alone.cutover)
+
+
+async def assert_nothing_lost(shadow: Running, coordinator: Cutover) -> None:
+    """Four flips under the writes of six clients: none fails, and both sides hold what was acknowledged last."""
     writers = Writers(shadow, await shadow.account())
     mismatches = len(shadow.said("mismatch"))
     async with writers.writing(6):
         for to in (Stage.LIVE, Stage.SHADOW, Stage.LIVE, Stage.SHADOW):
             await writers.more(24)
-            await flip(elsewhere, "video", to)
+            await flip(coordinator, "video", to)
             await arrived(shadow, to)
         await writers.more(24)
     assert writers.failed == []

@@ -16,7 +16,8 @@ from adapters.marking import Transaction, Transactions, Unrecorded
 from adapters.prisma_models import new_key
 from adapters.side import Conflict, SideError
 from config.model import Stage
-from tests.proxy_case import NFT, NOTIFICATION, PROFILE, VIDEO, Running, fresh, standing
+from tests.proxy_case import Running, fresh, standing
+from tests.subjects import NFT, NOTIFICATION, PROFILE, VIDEO
 
 NO_MARKS = {"legacy": 0, "prisma": 0}
 MODELS = {"Account": "account", "Profile": "profile", "Video": "video", "NFTOwnership": "nft_ownership"}

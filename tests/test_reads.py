@@ -13,19 +13,8 @@ import pytest
 from bson import ObjectId
 
 from config.model import Stage
-from tests.proxy_case import (
-    ACCOUNT,
-    NFT,
-    NOTIFICATION,
-    PROFILE,
-    SUBJECTS,
-    VIDEO,
-    Answer,
-    Running,
-    Subject,
-    fresh,
-    standing,
-)
+from tests.proxy_case import Answer, Running, fresh, standing
+from tests.subjects import ACCOUNT, NFT, NOTIFICATION, PROFILE, SUBJECTS, VIDEO, Subject
 
 
 @pytest.fixture(scope="module")

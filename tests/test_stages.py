@@ -13,7 +13,8 @@ import pytest
 from adapters.side import SideName
 from config.model import Stage
 from proxy.stages import MEANINGS, Meaning
-from tests.proxy_case import SUBJECTS, Answer, Running, Subject, Via, databases, fresh, recorded, running
+from tests.proxy_case import Answer, Running, Via, databases, fresh, recorded, running
+from tests.subjects import SUBJECTS, Subject
 
 ABSENT = "0" * 24
 

@@ -18,22 +18,8 @@ from adapters.side import SideName
 from config.model import Stage
 from examples.processes import temporary_folder
 from examples.servers import Server, free_port, mongod_server, postgres_server
-from tests.proxy_case import (
-    ACCOUNT,
-    CONFIG,
-    DEADLINE,
-    NFT,
-    PROFILE,
-    VIDEO,
-    Answer,
-    Running,
-    Subject,
-    databases,
-    fresh,
-    recorded,
-    running,
-    serving,
-)
+from tests.proxy_case import CONFIG, DEADLINE, Answer, Running, databases, fresh, recorded, running, serving
+from tests.subjects import ACCOUNT, NFT, PROFILE, VIDEO, Subject
 
 LIMITS = "\nlimits: { connect: 1s, read: 1500ms, write: 1500ms, first_byte: 3500ms }\n"
 NO_MARKS = {"legacy": 0, "prisma": 0}
@@ -260,11 +246,14 @@ async def test_mongo_is_missed_by_nobody_whose_primary_is_prisma(place: Place, h
 async def test_an_old_server_without_its_database_speaks_for_itself(place: Place) -> None:
     wallet, account = await owners(place.endpoint)
     async with place.mongo.away():
-        direct = await place.endpoint.direct("core", f"/api/accounts/{account}")
-        answer = await place.endpoint.ask("GET", f"/api/accounts/{account}")
-        assert (answer.status, answer.body) == (direct.status, direct.body)
-        assert_unavailable(answer)
-        assert_unavailable(await place.endpoint.ask("POST", PROFILE.create, PROFILE.make(fresh(), ""), wallet=wallet))
+        direct, answer, refused = await asyncio.gather(
+            place.endpoint.direct("core", f"/api/accounts/{account}"),
+            place.endpoint.ask("GET", f"/api/accounts/{account}"),
+            place.endpoint.ask("POST", PROFILE.create, PROFILE.make(fresh(), ""), wallet=wallet),
+        )
+    assert (answer.status, answer.body) == (direct.status, direct.body)
+    assert_unavailable(answer)
+    assert_unavailable(refused)
     key = await place.endpoint.create(PROFILE, wallet, account)
     await settled(place.endpoint, "profile", key)
 

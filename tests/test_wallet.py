@@ -13,7 +13,8 @@ import pytest
 from bson import ObjectId
 
 from config.model import Stage
-from tests.proxy_case import PROFILE, VIDEO, Running, fresh, standing
+from tests.proxy_case import Running, fresh, standing
+from tests.subjects import PROFILE, VIDEO
 
 NO_MARKS = {"legacy": 0, "prisma": 0}
 

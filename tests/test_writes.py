@@ -14,17 +14,8 @@ import pytest
 from bson import ObjectId
 
 from config.model import Stage
-from tests.proxy_case import (
-    ACCOUNT,
-    DEADLINE,
-    NFT,
-    NOTIFICATION,
-    PROFILE,
-    VIDEO,
-    Running,
-    fresh,
-    standing,
-)
+from tests.proxy_case import DEADLINE, Running, fresh, standing
+from tests.subjects import ACCOUNT, NFT, NOTIFICATION, PROFILE, VIDEO
 
 NO_MARKS = {"legacy": 0, "prisma": 0}
 
