@@ -62,8 +62,16 @@ class EngineProcess:
         try:
             node = settings.node or find_node()
             # Its standard input stays open as long as this process lives: that is how it learns that we are gone.
+            # A session of its own: a signal to the whole group must not end it while its owner still settles what it
+            # wrote. It ends with its parent all the same, when its standard input closes.
             process = await asyncio.create_subprocess_exec(
-                node, PROGRAM, folder / "engine.sock", stdin=PIPE, stdout=PIPE, env=settings.environment()
+                node,
+                PROGRAM,
+                folder / "engine.sock",
+                stdin=PIPE,
+                stdout=PIPE,
+                env=settings.environment(),
+                start_new_session=True,
             )
         except (OSError, NodeMissing) as error:
             shutil.rmtree(folder)
