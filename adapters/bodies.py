@@ -9,12 +9,12 @@ from typing import Any
 
 from adapters import body_values
 from adapters.paths import ABSENT, place
-from adapters.schema import DefaultCall
 from adapters.side import Document, Invalid
 from adapters.slots import Slot, elementwise, finder
 from adapters.splitting import join
 from adapters.stringified import stringified
 from adapters.values import Convert, Refused
+from config.schema import DefaultCall
 
 
 class Bodies:

@@ -12,10 +12,10 @@ from typing import Any
 
 from adapters.bodies import needed
 from adapters.body_values import from_text, strict
-from adapters.schema import DefaultCall, Field
 from adapters.side import Document, Invalid
 from adapters.slots import Slot
 from adapters.values import moment
+from config.schema import DefaultCall, Field
 
 Make = Callable[[datetime], Any]
 

@@ -2,7 +2,7 @@
 
 It is the generator of the `prisma` package, told three things that its release does not know of Prisma 7: there is no
 query engine to ask for, the CLI's version is newer than its own, and a datasource may come without a URL. Beside the
-client it writes the data model that both describe, for `adapters.schema`, so that the two are always of one generation.
+client it writes the data model that both describe, for `config.schema`, so that the two are always of one generation.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from prisma.generator.generator import BASE_PACKAGE_DIR, Generator
 from prisma.generator.jsonrpc import Manifest, Request
 from prisma.generator.models import PythonData
 
-from adapters.schema import DATAMODEL_FILE
+from config.schema import DATAMODEL_FILE
 
 
 def main() -> None:

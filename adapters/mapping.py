@@ -16,10 +16,10 @@ from adapters.bodies import Bodies
 from adapters.defaults import Defaults
 from adapters.legacy_documents import LegacyDocuments
 from adapters.rows import Rows
-from adapters.schema import Model, Schema
 from adapters.side import Document, Key
 from adapters.slots import RuleError, Slot, compile_slot
 from config.model import Entity, FieldRule
+from config.schema import Model, Schema
 
 __all__ = ["Mapper", "RuleError"]
 

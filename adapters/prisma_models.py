@@ -14,7 +14,6 @@ from adapters.mapping import Mapper
 from adapters.prisma_errors import translated
 from adapters.prisma_settle import Statements
 from adapters.prisma_state import PrismaState
-from adapters.schema import Model
 from adapters.side import (
     Applied,
     Conflict,
@@ -28,6 +27,7 @@ from adapters.side import (
     Outcome,
     SideError,
 )
+from config.schema import Model
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from typing import Any
 import orjson
 
 from adapters.engine import Call
-from adapters.schema import Model
 from adapters.side import Key
+from config.schema import Model
 
 
 class Statements:

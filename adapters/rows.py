@@ -14,10 +14,10 @@ import orjson
 
 from adapters import extended_json
 from adapters.engine.values import Json
-from adapters.schema import Field
 from adapters.side import Document, Invalid
 from adapters.slots import Slot, elementwise
 from adapters.values import Convert, Refused, moment
+from config.schema import Field
 
 
 class Rows:

@@ -10,10 +10,10 @@ from typing import Any
 from adapters import bson_values
 from adapters.extended_json import from_bson, to_bson
 from adapters.paths import ABSENT, Path, find, parse_path
-from adapters.schema import Field, Schema
 from adapters.splitting import Cut
 from adapters.values import Convert, Refused, object_id, scalar_check, wrong
 from config.model import FieldRule, Functions, LegacyType
+from config.schema import Field, Schema
 
 
 class RuleError(ValueError):

@@ -20,8 +20,8 @@ from typing import Any, Final
 
 from bson.tz_util import utc as bson_utc
 
-from adapters.schema import Field
 from adapters.side import Invalid
+from config.schema import Field
 
 Convert = Callable[[Any], Any]
 """Turns a value that is not None into another, or raises Refused."""

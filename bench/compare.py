@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from adapters.mapping import Mapper
-from adapters.schema import load_schema
 from bench.figure import Figure
 from comparators.compare import compare
 from comparators.rules import Rules
 from config.model import Compare, Entity
+from config.schema import load_schema
 
 _TURNS: Final = 500
 _REPEATS: Final = 40

@@ -17,10 +17,10 @@ from adapters.mapping import Mapper
 from adapters.marking import Transactions
 from adapters.mongo import Collection, MongoStore
 from adapters.prisma_models import PrismaStore, Table
-from adapters.schema import Schema
 from adapters.side import SideError, SideName, Store
 from comparators.rules import Rules
 from config.model import Config
+from config.schema import Schema
 from config.settings import Settings
 from proxy.admin import Admin
 from proxy.claims import compile_claims

@@ -20,11 +20,11 @@ from typer.exceptions import TyperException
 
 from adapters.mapping import RuleError
 from adapters.mongo import existing_collections
-from adapters.schema import Schema, SchemaMissing, load_schema
 from adapters.side import SideError
 from config.faults import ConfigError
 from config.load import load
 from config.model import Config, Stage
+from config.schema import Schema, SchemaMissing, load_schema
 from config.settings import Settings, SettingsError, read_settings
 from proxy import events
 from proxy.app import Stores, build_stores, parents_of

@@ -11,8 +11,8 @@ from contextlib import AsyncExitStack
 import structlog
 from aiohttp import web
 
-from adapters.schema import Schema
 from config.model import Config
+from config.schema import Schema
 from config.settings import Settings
 from proxy.app import Proxy
 from proxy.forward import SERVER_OPTIONS

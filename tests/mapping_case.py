@@ -14,8 +14,8 @@ from bson.dbref import DBRef
 from hypothesis import strategies as st
 
 from adapters.mapping import Mapper
-from adapters.schema import DefaultCall, Field, Model, Schema
 from config.model import Entity
+from config.schema import DefaultCall, Field, Model, Schema
 
 OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions(
     tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_AUTO

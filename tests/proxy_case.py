@@ -23,10 +23,10 @@ from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 from structlog.testing import capture_logs
 
-from adapters.schema import load_schema
 from adapters.side import SideName
 from config.load import load
 from config.model import Stage
+from config.schema import load_schema
 from config.settings import read_settings
 from examples.processes import Program, free_port
 from examples.proxim8.servers import OldName, old_server

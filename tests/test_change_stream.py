@@ -13,9 +13,9 @@ from pymongo.asynchronous.database import AsyncDatabase
 from adapters.change_stream import Change, ChangeStream, Position, StreamLost
 from adapters.mapping import Mapper
 from adapters.mongo import Collection, MongoStore
-from adapters.schema import load_schema
 from adapters.side import Operation
 from config.model import Entity
+from config.schema import load_schema
 
 Database = AsyncDatabase[dict[str, Any]]
 

@@ -9,7 +9,6 @@ import pytest
 
 from adapters.bson_values import forms
 from adapters.mapping import Mapper
-from adapters.schema import load_schema
 from comparators.rules import Rules
 from config.faults import ConfigError
 from config.fields import legacy_forms
@@ -17,7 +16,7 @@ from config.load import load
 from config.model import Config, Stage
 from config.paths import Router, parse_on
 from config.reference import reference
-from config.schema import Field
+from config.schema import Field, load_schema
 from tests.config_case import ENVIRON, GOOD, SCHEMA
 
 ROOT = Path(__file__).parent.parent

@@ -15,9 +15,9 @@ from bson import ObjectId
 from adapters.answer import NoSuchPlace, enclose, extract
 from adapters.endpoint import Answers, EndpointSide, Refused
 from adapters.mapping import Mapper
-from adapters.schema import load_schema
 from adapters.side import Conflict, Do, HttpRequest, Invalid, Operation, Outcome, SideError, Unavailable
 from config.model import Entity
+from config.schema import load_schema
 from tests.wire import Message, Peer, Script, answering, origin, until_gone
 
 KEY = str(ObjectId())

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from adapters.schema import load_schema
 from config.load import load
 from config.model import Stage
+from config.schema import load_schema
 from config.settings import read_settings
 from proxy.app import parents_of
 from proxy.cli import connected

@@ -14,9 +14,9 @@ from bson.datetime_ms import DatetimeMS
 from bson.dbref import DBRef
 
 from adapters.mapping import Mapper
-from adapters.schema import DefaultCall
 from adapters.side import Invalid
 from adapters.stringified import stringified
+from config.schema import DefaultCall
 from tests.mapping_case import EVERYTHING, HEX, RULES, field, mapper_of
 
 NOW = datetime(2026, 1, 1, 12, 30, 0, 123000, tzinfo=UTC)

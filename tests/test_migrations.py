@@ -10,7 +10,7 @@ import pytest
 
 from adapters.engine import Engine
 from adapters.node import find_node
-from adapters.schema import load_schema
+from config.schema import load_schema
 from examples.commands import CommandFailed, run
 from examples.databases import PRISMA, drop_database, run_sql, with_database
 from tests.conftest import fresh_name

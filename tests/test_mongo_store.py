@@ -16,9 +16,9 @@ from pymongo.asynchronous.database import AsyncDatabase
 from adapters.change_stream import StreamLost
 from adapters.mapping import Mapper, RuleError
 from adapters.mongo import Collection, MongoStore, StandaloneServer
-from adapters.schema import load_schema
 from adapters.side import Applied, Conflict, Document, Flag, Invalid, Operation, Replica, Unavailable, Unreadable
 from config.model import Entity
+from config.schema import load_schema
 from examples.servers import free_port, mongod_server, program, with_database
 
 Database = AsyncDatabase[dict[str, Any]]

@@ -15,10 +15,10 @@ import pytest
 from bson import ObjectId
 from pymongo import AsyncMongoClient
 
-from adapters.schema import load_schema
 from adapters.side import Invalid, Operation, Orphan, SideName
 from config.load import load
 from config.model import Stage
+from config.schema import load_schema
 from config.settings import read_settings
 from proxy.app import Stores, build_stores, parents_of
 from proxy.flags import Flags

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from adapters.schema import DefaultCall, Relation, SchemaMissing, load_schema, parse_schema
+from config.schema import DefaultCall, Relation, SchemaMissing, load_schema, parse_schema
 
 SCHEMA = load_schema()
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from adapters.engine import Call, Invalid, JsonText
-from adapters.schema import Schema
+from config.schema import Schema
 
 _ACTIONS: Final = {
     "create": "create",

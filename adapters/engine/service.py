@@ -16,7 +16,7 @@ from adapters.engine.errors import EngineError, EngineGone
 from adapters.engine.link import Link
 from adapters.engine.process import EngineProcess, Settings
 from adapters.engine.values import wire
-from adapters.schema import Schema, load_schema
+from config.schema import Schema, load_schema
 
 log = structlog.get_logger(__name__)
 

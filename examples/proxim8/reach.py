@@ -5,9 +5,9 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from adapters.schema import load_schema
 from config.load import load
 from config.model import Config
+from config.schema import load_schema
 from config.settings import read_settings
 from examples.proxim8.stand import Stand
 from proxy.app import Stores, build_stores, parents_of

@@ -12,7 +12,7 @@ import pytest
 from adapters.client import client
 from adapters.engine import Engine
 from adapters.node import find_node
-from adapters.schema import DATAMODEL_FILE, Schema, load_schema
+from config.schema import DATAMODEL_FILE, Schema, load_schema
 from examples.commands import run
 from examples.databases import PRISMA, drop_database, run_sql, with_database
 from tests.conftest import fresh_name
