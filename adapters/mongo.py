@@ -19,7 +19,7 @@ from adapters.mongo_operations import Operations
 from adapters.mongo_outbox import Outbox
 from adapters.mongo_settle import MAJORITY, Settling
 from adapters.mongo_state import MongoState
-from adapters.side import Applied, Document, Flag, Held, Key, Mark, Operation, Outcome, Replica, SideError, Unavailable
+from adapters.side import Applied, Document, Held, Key, Mark, Operation, Outcome, SideError, Unavailable
 
 __all__ = ["Collection", "MongoStore"]
 
@@ -148,31 +148,6 @@ class MongoStore:
     async def count(self, entity: str) -> int:
         async with within(self._read):
             return int(await self._database[self._collections[entity].name].count_documents({}))
-
-    async def flags(self) -> list[Flag]:
-        return await self.state.flags()
-
-    async def save_flag(self, flag: Flag) -> bool:
-        return await self.state.save_flag(flag)
-
-    async def audit(self, entry: Mapping[str, Any]) -> None:
-        await self.state.audit(entry)
-
-    async def beat(self, replica: Replica) -> None:
-        await self.state.beat(replica)
-
-    async def replicas(self) -> list[Replica]:
-        return await self.state.replicas()
-
-    async def forget_replica(self, id: str) -> None:
-        await self.state.forget_replica(id)
-
-    async def save_position(self, name: str, token: Position) -> None:
-        """Remember where the change stream of that name goes on after a restart."""
-        await self.state.save_position(name, token)
-
-    async def load_position(self, name: str) -> Position | None:
-        return await self.state.load_position(name)
 
 
 async def existing_collections(url: str, *, deadline: float = 3.0) -> set[str] | None:

@@ -179,17 +179,17 @@ async def test_it_goes_on_after_a_position(store: MongoStore, raw: Database) -> 
         one, two = await take(stream, 2)
         assert (one.key, two.key) == (first, second)
         assert stream.position == one.position
-        await store.save_position("accounts", one.position)
-        await store.save_position("accounts", two.position)
+        await store.state.save_position("accounts", one.position)
+        await store.state.save_position("accounts", two.position)
     third = await insert(raw)
-    async with following(store, await store.load_position("accounts")) as stream:
+    async with following(store, await store.state.load_position("accounts")) as stream:
         assert [change.key for change in await take(stream, 1)] == [third]
     async with following(store, one.position) as stream:
         assert [change.key for change in await take(stream, 2)] == [second, third]
 
 
 async def test_there_is_no_position_before_the_first(store: MongoStore) -> None:
-    assert await store.load_position("accounts") is None
+    assert await store.state.load_position("accounts") is None
 
 
 async def test_waiting_may_be_cancelled(store: MongoStore, raw: Database) -> None:

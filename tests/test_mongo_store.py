@@ -536,36 +536,36 @@ def test_the_key_has_to_be_the_id() -> None:
 
 async def test_flags_by_epoch(store: MongoStore) -> None:
     first = Flag("video", "dualwrite", 1, changed_at=datetime(2026, 1, 1, tzinfo=UTC), changed_by="ada")
-    assert await store.save_flag(first)
-    assert not await store.save_flag(Flag("video", "off", 1))
+    assert await store.state.save_flag(first)
+    assert not await store.state.save_flag(Flag("video", "off", 1))
     second = Flag("video", "shadow", 2, target="live", serve=5, sample=50, changed_by="bob")
-    assert await store.save_flag(second)
-    assert not await store.save_flag(first)
-    [stored] = await store.flags()
+    assert await store.state.save_flag(second)
+    assert not await store.state.save_flag(first)
+    [stored] = await store.state.flags()
     assert stored.changed_at is not None
     assert stored == Flag("video", "shadow", 2, "live", 5, 50, stored.changed_at, "bob")
 
 
 async def test_one_of_two_who_save_the_same_epoch_is_first(store: MongoStore) -> None:
     for epoch in range(1, 6):
-        saved = await asyncio.gather(*(store.save_flag(Flag("video", who, epoch)) for who in "abcd"))
+        saved = await asyncio.gather(*(store.state.save_flag(Flag("video", who, epoch)) for who in "abcd"))
         assert sum(saved) == 1
-        assert [flag.stage for flag in await store.flags()] == ["abcd"[saved.index(True)]]
+        assert [flag.stage for flag in await store.state.flags()] == ["abcd"[saved.index(True)]]
 
 
 async def test_replicas_beat_and_are_forgotten(store: MongoStore) -> None:
-    await store.beat(Replica("one", {"video": 3}))
-    await store.beat(Replica("two", {}))
-    await store.beat(Replica("one", {"account": 4}))
-    one, two = await store.replicas()
+    await store.state.beat(Replica("one", {"video": 3}))
+    await store.state.beat(Replica("two", {}))
+    await store.state.beat(Replica("one", {"account": 4}))
+    one, two = await store.state.replicas()
     assert (one.id, one.epochs, two.id, two.epochs) == ("one", {"account": 4}, "two", {})
     assert 0 <= one.age < 60
-    await store.forget_replica("one")
-    assert [replica.id for replica in await store.replicas()] == ["two"]
+    await store.state.forget_replica("one")
+    assert [replica.id for replica in await store.state.replicas()] == ["two"]
 
 
 async def test_audit(store: MongoStore, raw: Database) -> None:
-    await store.audit({"entity": "video", "who": "ada", "action": "set"})
+    await store.state.audit({"entity": "video", "who": "ada", "action": "set"})
     [entry] = await raw.strangler_audit.find({}, {"_id": 0}).to_list()
     assert isinstance(entry.pop("at"), datetime)
     assert entry == {"entity": "video", "who": "ada", "action": "set"}
