@@ -145,7 +145,7 @@ class Proxy:
             self.flags, endpoints, performer, freshness, shadow, self.comparing, self.metrics, bound=limits.body
         )
         self.writes = Writes(self.flags, self.gates, endpoints, performer, self.replicator, self.follower, freshness)
-        self.sweep = Sweep(by_side, config.entities, self.flags, self.replicator, write_deadline=limits.write)
+        self.sweep = Sweep(by_side, config.entities, self.replicator, write_deadline=limits.write)
         self.presence = Presence(
             settings.replica, self.flags, self.gates, self.replicator, self.follower, by_side.values()
         )

@@ -10,7 +10,6 @@ from typing import Final
 import structlog
 
 from adapters.side import SideError, SideName, Store
-from proxy.flags import Flags
 from proxy.replicator import Replicator
 from proxy.tasks import Tasks
 
@@ -28,14 +27,12 @@ class Sweep:
         self,
         stores: Mapping[SideName, Store],
         entities: Iterable[str],
-        flags: Flags,
         replicator: Replicator,
         *,
         write_deadline: timedelta,
     ) -> None:
         self._stores = stores
         self._entities = tuple(entities)
-        self._flags = flags
         self._replicator = replicator
         self._age = write_deadline + _MARGIN
         self._tasks = Tasks()

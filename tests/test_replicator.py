@@ -429,9 +429,7 @@ async def test_past_the_bound_a_marked_key_is_shed_and_the_sweep_finds_it(stores
         assert await bench.marks() == {str(mark) for mark in marks[2:]}
         assert await bench.row(keys[3]) is None
 
-        sweep = Sweep(
-            bench.stores.by_side(), bench.entities, bench.flags, bench.replicator, write_deadline=timedelta(seconds=1)
-        )
+        sweep = Sweep(bench.stores.by_side(), bench.entities, bench.replicator, write_deadline=timedelta(seconds=1))
         sweep.start()
         async with asyncio.timeout(DEADLINE):
             while await bench.marks():
@@ -452,9 +450,7 @@ async def test_the_sweep_settles_marks_of_either_outbox_from_the_primary(bench: 
     else:
         row = {"id": secrets.token_hex(12), "entity": "profile", "key": key, "at": old}
         await bench.stores.engine.call("StranglerMark", "create", {"data": row})
-    sweep = Sweep(
-        bench.stores.by_side(), bench.entities, bench.flags, bench.replicator, write_deadline=timedelta(seconds=1)
-    )
+    sweep = Sweep(bench.stores.by_side(), bench.entities, bench.replicator, write_deadline=timedelta(seconds=1))
     sweep.start()
     store = bench.stores.by_side()[side]
     async with asyncio.timeout(DEADLINE):
@@ -473,9 +469,7 @@ async def test_the_sweep_leaves_marks_of_writes_that_may_still_be_under_way(benc
     old = ObjectId()
     row = {"_id": old, "entity": "profile", "key": other, "at": datetime.now(UTC) - timedelta(minutes=5)}
     await bench.legacy["strangler_marks"].insert_one(row)
-    sweep = Sweep(
-        bench.stores.by_side(), bench.entities, bench.flags, bench.replicator, write_deadline=timedelta(minutes=1)
-    )
+    sweep = Sweep(bench.stores.by_side(), bench.entities, bench.replicator, write_deadline=timedelta(minutes=1))
     sweep.start()
     async with asyncio.timeout(DEADLINE):
         while str(old) in await bench.marks():
