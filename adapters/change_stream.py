@@ -2,7 +2,7 @@
 
 Documents never travel, only which ones changed: settling reads their state anyway. A barrier tells that everything
 committed before it has come through. The stream survives lost connections and changes of primary; what it cannot survive
-is said with `StreamLost`, and then only a verification can tell what was missed.
+is said with `StreamLost`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Final, Literal
 
 import structlog
 from bson import ObjectId, Timestamp
@@ -21,13 +21,10 @@ from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
 
 from adapters.mongo_calls import name_of, within
 from adapters.mongo_collection import Collection, Raw
-from adapters.side import Invalid, Key, SideError
+from adapters.side import SideError
+from adapters.stream_events import BEACONS, Beacon, Change, Meanings, Passed, Position, Transaction, pipeline
+from adapters.stream_events import transaction_of as _transaction_of
 
-Kind = Literal["insert", "update", "replace", "delete", "drop", "rename", "unreadable"]
-Position = Mapping[str, Any]
-"""A resume token: what to go on after."""
-
-BEACONS: Final = "strangler_beacons"
 BATCH: Final = 500
 """Events fetched at a time, and held at most."""
 
@@ -43,36 +40,39 @@ LINGER: Final = 0.03
 FIRST_DELAY: Final = 0.05
 LONGEST_DELAY: Final = 10.0
 
+Cause = Literal["too_old", "invalidated", "unauthorised", "unsupported", "refused", "closed"]
+
 _CURSOR_GONE: Final = frozenset({43, 237})
-_WRITES: Final = ("insert", "update", "replace", "delete")
+_HISTORY_LOST: Final = frozenset({136, 260, 280, 286})
+"""Capped position lost, invalid resume token, fatal error, history lost: there is no going on from the position."""
+_TOO_LARGE: Final = frozenset({10334, 17419, 17420})
+"""An event over 16 MB: there is no going past it."""
+_FORBIDDEN: Final = frozenset({13, 18})
+_STANDALONE: Final = 40573
 
 log = structlog.get_logger()
 
 
 class StreamLost(SideError):
-    """The stream cannot go on from where it was: changes may have been missed."""
+    """The stream cannot go on. `missed`: not from where it was either, so that changes may have been missed."""
 
+    def __init__(self, cause: Cause, detail: str = "") -> None:
+        super().__init__(f"{cause}: {detail}" if detail else cause)
+        self.cause: Final = cause
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A key that changed at `clock` (the server's, comparable with `Held.clock`), and where to resume after it.
-
-    No key: the whole collection changed (`drop`, `rename`), or a document whose `_id` is no key (`unreadable`).
-    """
-
-    entity: str
-    key: Key | None
-    clock: Timestamp
-    kind: Kind
-    position: Position
+    @property
+    def missed(self) -> bool:
+        return self.cause in ("too_old", "invalidated")
 
 
 class ChangeStream:
-    """An endless async iterator of Change for one consumer. Nothing is fetched ahead of it but one batch.
+    """An endless async iterator of Change and Beacon for one consumer. Nothing is fetched ahead of it but one batch.
+    Changes that are settles of our own do not come.
 
     `replica` names the process that follows; `resume` is the position to go on after, else the stream starts with
-    `open()`. `position` is that of the last event the consumer is done with: it has asked for more since. `reconnects`
-    counts lost connections.
+    `open()`. `position` is a place before which the consumer is done with everything: it has asked for more since.
+    `opened` is the server's time at `open()`, `fetched` the loop's time at which the present batch came, `reading` is set
+    once the server has accepted the stream. `reconnects` counts lost connections.
     """
 
     def __init__(
@@ -85,12 +85,12 @@ class ChangeStream:
         deadline: float = 10.0,
     ) -> None:
         self._database = database
-        self._entities = {collection.name: (entity, collection.mapper) for entity, collection in collections.items()}
-        self._replica = replica
+        entities = {collection.name: (entity, collection.mapper) for entity, collection in collections.items()}
+        self._meanings = Meanings(entities)
+        self._beacon_id = f"stream {replica}"
         self._deadline = deadline
-        self._pipeline = _pipeline(list(self._entities), replica)
+        self._pipeline = pipeline(list(entities))
         self._cursor: AsyncIOMotorLatentCommandCursor[Raw] | None = None
-        self._start: Timestamp | None = None
         self._delay = FIRST_DELAY
         self._linger_next = False
         self._asked = asyncio.Event()
@@ -99,9 +99,13 @@ class ChangeStream:
         self._passing: dict[ObjectId, asyncio.Future[None]] = {}
         self._sender: asyncio.Task[None] | None = None
         self._lost: StreamLost | None = None
-        self._pending: deque[Change] = deque()
+        self._pending: deque[Change | Beacon] = deque()
         self._taken = resume
+        self._transaction: Transaction | None = None
         self.position = resume
+        self.opened: Timestamp | None = None
+        self.fetched = 0.0
+        self.reading = asyncio.Event()
         self.reconnects = 0
 
     async def open(self) -> None:
@@ -109,13 +113,15 @@ class ChangeStream:
         self._moved = asyncio.get_running_loop().time()
         async with within(self._deadline):
             answer = await self._database.command("ping")
-        self._start = answer.get("operationTime")
-        if self._start is None:
-            raise StreamLost("only a replica set has change streams")
+        self.opened = answer.get("operationTime")
+        if self.opened is None:
+            raise StreamLost("unsupported", "only a replica set has change streams")
+        if self.position is None:
+            self.position = self._taken = {"at": self.opened}
 
     async def close(self) -> None:
         """Whoever waits for a barrier is told StreamLost."""
-        self._end("closed")
+        self._end(StreamLost("closed"))
         cursor, self._cursor = self._cursor, None
         if self._sender:
             self._sender.cancel()
@@ -127,16 +133,31 @@ class ChangeStream:
     def __aiter__(self) -> ChangeStream:
         return self
 
-    async def __anext__(self) -> Change:
+    async def __anext__(self) -> Change | Beacon:
         """Raises StreamLost. Waiting for it may be cancelled; the next call then opens the stream anew."""
         while not self._pending:
-            # Only now: who asks for more is done with what it took before.
-            self.position = self._taken
+            # Only now: who asks for more is done with what it took before. Never into the middle of a transaction, for
+            # whoever resumed there would not know whose it is.
+            if self._transaction is None:
+                self.position = self._taken
             event = await self._event()
             self._moved = asyncio.get_running_loop().time()
-            self._pending.extend(self._changes(event))
-            self._taken = event["_id"]
+            self._take(event)
         return self._pending.popleft()
+
+    def _take(self, event: Raw) -> None:
+        kind = event["operationType"]
+        if kind in ("invalidate", "dropDatabase"):
+            raise self._end(StreamLost("invalidated", kind))
+        transaction = _transaction_of(event)
+        if transaction != self._transaction:
+            self.position = self._taken
+        self._taken, self._transaction = event["_id"], transaction
+        for meaning in self._meanings.of(event):
+            if not isinstance(meaning, Passed):
+                self._pending.append(meaning)
+            elif (passing := self._passing.get(meaning.id)) and not passing.done():
+                passing.set_result(None)
 
     async def barrier(self) -> None:
         """Returns when the consumer has taken every change that was committed before the call.
@@ -166,8 +187,10 @@ class ChangeStream:
             self._passing[beacon] = passing
             try:
                 async with within(self._deadline, write=True):
-                    await self._database[BEACONS].update_one(
-                        {"_id": self._replica}, {"$set": {"beacon": beacon}}, upsert=True
+                    await self._database[BEACONS].replace_one(
+                        {"_id": self._beacon_id},
+                        {"beacon": beacon, "entities": None, "at": datetime.now(UTC)},
+                        upsert=True,
                     )
                 await asyncio.wait([passing])
             except SideError as error:
@@ -178,14 +201,14 @@ class ChangeStream:
                 if self._waiting is None:
                     self._asked.clear()
 
-    def _end(self, reason: str) -> StreamLost:
+    def _end(self, lost: StreamLost) -> StreamLost:
         """Tell all who wait for a barrier, and all who will."""
-        self._lost = StreamLost(reason)
+        self._lost = lost
         waiting, self._waiting = self._waiting, None
         for future in (*self._passing.values(), waiting):
             if future is not None and not future.done():
-                future.set_exception(self._lost)
-        return self._lost
+                future.set_exception(lost)
+        return lost
 
     async def _linger(self) -> None:
         """Let events gather between two batches, unless somebody waits for a barrier: who asks at once is woken for each
@@ -200,16 +223,20 @@ class ChangeStream:
             return
 
     async def _event(self) -> Raw:
+        loop = asyncio.get_running_loop()
         while True:
             cursor = self._cursor or self._opened()
             try:
                 # Motor has no other word for the end of a batch, and will have none: it is frozen at its last release.
                 if not cursor._buffer_size():
                     await self._linger()
+                    self.fetched = 0.0
                 event: Raw
                 async for event in cursor:
                     self._delay = FIRST_DELAY
                     self._linger_next = True
+                    self.fetched = self.fetched or loop.time()
+                    self.reading.set()
                     return event
             except PyMongoError as error:
                 await self._recover(error)
@@ -218,19 +245,18 @@ class ChangeStream:
                 self._cursor = None
                 raise
             else:
+                self.reading.set()
                 if not cursor.delegate.alive:
                     self._cursor = None
-                if asyncio.get_running_loop().time() - self._moved > IDLE:
-                    self._moved = asyncio.get_running_loop().time()
+                if loop.time() - self._moved > IDLE:
+                    self._moved = loop.time()
                     self._beacon()
 
     def _opened(self) -> AsyncIOMotorLatentCommandCursor[Raw]:
-        if self.position:
-            start: Raw = {"startAfter": self.position}
-        elif self._start:
-            start = {"startAtOperationTime": self._start}
-        else:
-            raise StreamLost("not opened")
+        if not self.position:
+            raise StreamLost("refused", "not opened")
+        at = self.position.get("at")
+        start: Raw = {"startAtOperationTime": at} if at else {"startAfter": self.position}
         cursor = self._database.aggregate(
             [{"$changeStream": start}, *self._pipeline], batchSize=BATCH, maxAwaitTimeMS=int(PATIENCE * 1000)
         )
@@ -240,48 +266,24 @@ class ChangeStream:
     async def _recover(self, error: PyMongoError) -> None:
         """Wait before the stream is opened again, after its last position. Raises StreamLost where that cannot help."""
         self._cursor = None
-        if not _may_resume(error):
-            raise self._end(name_of(error)) from None
+        lost = _lost_by(error)
+        if lost:
+            raise self._end(StreamLost(lost, name_of(error))) from None
         self.reconnects += 1
         log.warning("change_stream_reconnects", cause=name_of(error), reconnects=self.reconnects)
         await asyncio.sleep(random.uniform(self._delay / 2, self._delay))
         self._delay = min(2 * self._delay, LONGEST_DELAY)
 
-    def _changes(self, event: Raw) -> Iterator[Change]:
-        """None for a beacon, two for a rename of one followed collection to another."""
-        kind, clock, position = event["operationType"], event["clusterTime"], event["_id"]
-        if kind in ("invalidate", "dropDatabase"):
-            raise self._end(kind)
-        if event["ns"]["coll"] == BEACONS:
-            passing = self._passing.get(event["beacon"])
-            if passing and not passing.done():
-                passing.set_result(None)
-        elif kind in ("drop", "rename"):
-            names = {event[place]["coll"] for place in ("ns", "to") if place in event}
-            for name in sorted(names & self._entities.keys()):
-                yield Change(self._entities[name][0], None, clock, kind, position)
-        else:
-            entity, mapper = self._entities[event["ns"]["coll"]]
-            try:
-                yield Change(entity, mapper.key_of(event["documentKey"]), clock, kind, position)
-            except Invalid:
-                yield Change(entity, None, clock, "unreadable", position)
 
-
-def _pipeline(collections: list[str], replica: str) -> list[Raw]:
-    of_entity = {"ns.coll": {"$in": collections}, "operationType": {"$in": [*_WRITES, "drop", "rename"]}}
-    renamed = {"to.coll": {"$in": collections}, "operationType": "rename"}
-    beacon = {"ns.coll": BEACONS, "documentKey._id": replica}
-    ended = {"operationType": {"$in": ["dropDatabase", "invalidate"]}}
-    sent = {"$ifNull": ["$updateDescription.updatedFields.beacon", "$fullDocument.beacon"]}
-    kept = dict.fromkeys(("operationType", "clusterTime", "documentKey", "ns", "to"), 1)
-    return [
-        {"$match": {"$or": [of_entity, renamed, beacon, ended]}},
-        {"$project": {**kept, "beacon": {"$cond": [{"$eq": ["$ns.coll", BEACONS]}, sent, "$$REMOVE"]}}},
-    ]
-
-
-def _may_resume(error: PyMongoError) -> bool:
-    if isinstance(error, OperationFailure):
-        return error.code in _CURSOR_GONE or error.has_error_label("ResumableChangeStreamError")
-    return isinstance(error, ConnectionFailure)
+def _lost_by(error: PyMongoError) -> Cause | None:
+    """None: the stream may be opened again where it was."""
+    if not isinstance(error, OperationFailure):
+        return None if isinstance(error, ConnectionFailure) else "refused"
+    if error.code in _HISTORY_LOST | _TOO_LARGE:
+        return "too_old"
+    if error.code in _FORBIDDEN:
+        return "unauthorised"
+    if error.code == _STANDALONE:
+        return "unsupported"
+    may_resume = error.code in _CURSOR_GONE or error.has_error_label("ResumableChangeStreamError")
+    return None if may_resume else "refused"

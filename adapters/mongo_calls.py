@@ -92,6 +92,11 @@ def is_transient(error: PyMongoError) -> bool:
     return error.has_error_label("TransientTransactionError")
 
 
+def seconds_since(time: object) -> dict[str, Any]:
+    """The expression for how long ago a time was by the server's clock; a time still to come was now."""
+    return {"$max": [0.0, {"$divide": [{"$subtract": ["$$NOW", time]}, 1000]}]}
+
+
 def _details(error: Exception) -> Mapping[str, Any]:
     """The part of the server's answer that says what went wrong."""
     if isinstance(error, BulkWriteError):

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from bson import ObjectId
 from motor.motor_asyncio import AsyncIOMotorCollection, AsyncIOMotorDatabase
-from pymongo import ASCENDING
+from pymongo import ASCENDING, UpdateOne
 
-from adapters.mongo_calls import within
+from adapters.mongo_calls import seconds_since, within
 from adapters.mongo_collection import Raw
-from adapters.side import Document, Key, Mark, Outcome, SideError, Unavailable
+from adapters.side import Backlog, Document, Key, Mark, Outcome, SideError, Unavailable
 
 WITHDRAWAL: Final = 1.0
 """Seconds that a client may wait for the mark of its failed write to be taken back. What stays is swept."""
@@ -63,10 +62,39 @@ class Outbox:
         except Unavailable as error:
             log.warning("mark_left", entity=attempt.entity, mark=str(attempt.mark), cause=str(error))
 
-    async def oldest(self, entity: str, limit: int) -> list[Mark]:
+    async def leave(self, entity: str, keys: Sequence[Key | None]) -> list[str]:
+        """A mark for each key; their ids, in the same order."""
+        ids = [ObjectId() for _ in keys]
+        if ids:
+            marks = [UpdateOne({"_id": id}, _mark(entity, key), upsert=True) for id, key in zip(ids, keys, strict=True)]
+            async with within(self._deadline, write=True):
+                await self._marks.bulk_write(marks, ordered=False)
+        return [str(id) for id in ids]
+
+    async def oldest(self, entity: str, limit: int, *, older: float = 0.0) -> list[Mark]:
+        where: Raw = {"entity": entity}
+        if older:
+            where["$expr"] = {"$lt": ["$at", {"$subtract": ["$$NOW", int(older * 1000)]}]}
+        stages: list[Raw] = [
+            {"$match": where},
+            {"$sort": {"at": 1}},
+            {"$limit": limit},
+            {"$set": {"age": seconds_since("$at")}},
+        ]
         async with within(self._deadline):
-            rows = await self._marks.find({"entity": entity}).sort("at", ASCENDING).limit(limit).to_list(None)
-        return [Mark(str(row["_id"]), row["entity"], row["key"], row["at"]) for row in rows]
+            rows = await self._marks.aggregate(stages).to_list(None)
+        return [Mark(str(row["_id"]), row["entity"], row["key"], row["at"], row["age"]) for row in rows]
+
+    async def backlogs(self) -> dict[str, Backlog]:
+        stages: list[Raw] = [
+            # The order of the index, which holds all that is asked for.
+            {"$sort": {"entity": 1, "at": 1}},
+            {"$group": {"_id": "$entity", "marks": {"$sum": 1}, "oldest": {"$first": "$at"}}},
+            {"$set": {"oldest": seconds_since("$oldest")}},
+        ]
+        async with within(self._deadline):
+            rows = await self._marks.aggregate(stages).to_list(None)
+        return {row["_id"]: Backlog(row["marks"], row["oldest"]) for row in rows}
 
     async def remove(self, ids: Sequence[str]) -> None:
         """Delete exactly these marks; those already gone are no error."""
@@ -89,8 +117,8 @@ class Attempt:
     async def begin(self, key: Key) -> None:
         """Leave the mark, before the write."""
         if self._marked:
-            self.mark, at = ObjectId(), datetime.now(UTC)
-            await self._marks.insert_one({"_id": self.mark, "entity": self.entity, "key": key, "at": at})
+            self.mark = ObjectId()
+            await self._marks.update_one({"_id": self.mark}, _mark(self.entity, key), upsert=True)
         self.ready = True
 
     def outcome(self, document: Document | None, key: Key) -> Outcome:
@@ -99,3 +127,8 @@ class Attempt:
         if document is None:
             return Outcome()
         return Outcome((document,), (key,), (str(self.mark),) if self.mark else ())
+
+
+def _mark(entity: str, key: Key | None) -> dict[str, Any]:
+    """An upsert's changes: an insert could not take the time from the server."""
+    return {"$set": {"entity": entity, "key": key}, "$currentDate": {"at": True}}

@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import structlog
-from bson.errors import InvalidBSON
+from bson.errors import BSONError, InvalidBSON
 from motor.motor_asyncio import (
     AsyncIOMotorClient,
     AsyncIOMotorClientSession,
@@ -24,7 +23,9 @@ from pymongo.read_preferences import Primary
 
 from adapters.mongo_calls import as_side_error, is_transient, within
 from adapters.mongo_collection import Collection, Raw, operators, read_each
-from adapters.side import Applied, Conflict, Document, Held, Invalid, Key, SideError, Unavailable
+from adapters.mongo_sessions import Sessions
+from adapters.mongo_terms import SLOTS, gate, known, turn
+from adapters.side import Applied, Conflict, Document, Held, Invalid, Key, SideError, Stale
 
 MAJORITY: Final = WriteConcern("majority")
 FIRST_DELAY: Final = 0.005
@@ -33,10 +34,7 @@ LONGEST_DELAY: Final = 0.5
 
 NAMESPACE_EXISTS: Final = 48
 
-LAST_WORD: Final = 1.0
-"""Seconds for telling the server to drop a transaction that ran out of time."""
-
-log = structlog.get_logger()
+_LATER: Final = {"$max": ["$value", {"$multiply": [{"$toLong": "$$NOW"}, 1000]}]}
 
 Change = InsertOne[Raw] | UpdateOne | DeleteOne
 
@@ -52,19 +50,24 @@ class Settling:
         client: AsyncIOMotorClient[Raw],
         database: AsyncIOMotorDatabase[Raw],
         collections: Mapping[str, Collection],
+        sessions: Sessions,
         deadline: float,
     ) -> None:
         self._client = client
         self._database = database
         self._collections = collections
+        self._sessions = sessions
         self._tokens = database["strangler_tokens"]
         self._deadline = deadline
+        self._first_slot = random.randrange(SLOTS)
         self.retries = 0
 
     async def create_collections(self) -> None:
         """The fences have to be there: of two transactions that both create their collection neither would see the other.
 
-        The counter too, so that its first token is not an insert that two may try.
+        The counter too, so that its first token is not an insert that two may try. It goes on from the time, in
+        microseconds: a database that was dropped, or put back from a copy, has forgotten its last tokens, and the fences on
+        the other side have not.
         """
         try:
             await self._database.create_collection("strangler_fences", check_exists=False)
@@ -72,7 +75,7 @@ class Settling:
             if error.code != NAMESPACE_EXISTS:
                 raise
         with contextlib.suppress(DuplicateKeyError):
-            await self._tokens.update_one({"_id": "token"}, {"$setOnInsert": {"value": 0}}, upsert=True)
+            await self._tokens.update_one({"_id": "token"}, [{"$set": {"value": _LATER}}], upsert=True)
 
     async def hold(self, entity: str, keys: Sequence[Key]) -> Held:
         """Take a token, then read the documents. `clock` is a BSON timestamp (None on a standalone server).
@@ -99,25 +102,18 @@ class Settling:
         documents, unmappable = read_each(collection.mapper, raws)
         return Held(int(counter["value"]), documents, {**refused, **corrupt, **unmappable}, clock)
 
-    async def apply(self, entity: str, token: int, documents: Mapping[Key, Document | None]) -> Applied:
+    async def apply(self, entity: str, term: int, token: int, documents: Mapping[Key, Document | None]) -> Applied:
         """As `Store.apply` says."""
         collection = self._collections[entity]
-        async with await self._client.start_session() as session:
-            settle = _Settle(session, self._database, entity, collection, token, self._count_retry)
-            try:
-                async with within(self._deadline, write=True):
-                    return await settle.apply(documents)
-            except (Unavailable, asyncio.CancelledError):
-                await self._let_go(session)
-                raise
+        async with self._sessions.lent() as lent:
+            slot = (self._first_slot + lent.number) % SLOTS
+            settle = _Settle(lent.session, self._database, entity, collection, term, token, slot, self._count_retry)
+            return await settle.apply(documents)
 
-    async def _let_go(self, session: AsyncIOMotorClientSession) -> None:
-        """End a transaction that was cut short, maybe in its commit: the server would keep its locks for a minute."""
-        try:
-            async with within(LAST_WORD):
-                await self._database.command("killSessions", [session.delegate.session_id])
-        except Unavailable as error:
-            log.warning("transaction_left", cause=str(error))
+    async def turn(self, entity: str, term: int) -> None:
+        """As `Store.turn` says."""
+        async with within(self._deadline, write=True):
+            await turn(self._database["strangler_fences"], entity, term)
 
     def _count_retry(self) -> None:
         self.retries += 1
@@ -131,7 +127,9 @@ class _Settle:
     database: AsyncIOMotorDatabase[Raw]
     entity: str
     collection: Collection
+    term: int
     token: int
+    slot: int
     on_retry: Callable[[], None]
 
     async def apply(self, documents: Mapping[Key, Document | None]) -> Applied:
@@ -159,26 +157,29 @@ class _Settle:
     async def _retrying(self, documents: Mapping[Key, Document | None]) -> Applied:
         """One transaction, run again while it meets others; the caller's deadline ends that.
 
-        Raises Conflict or Invalid.
+        Raises Conflict, Invalid or Stale.
         """
-        delay = FIRST_DELAY
+        delay, slot = FIRST_DELAY, self.slot
         while True:
             self.session.start_transaction(ReadConcern("snapshot"), MAJORITY, Primary())
             try:
-                applied = await self._transaction(documents)
+                applied = await self._transaction(documents, slot)
                 await _commit(self.session)
                 return applied
-            except PyMongoError as error:
+            except (PyMongoError, BSONError, OverflowError, Stale) as error:
                 if self.session.delegate.in_transaction:
                     await self.session.abort_transaction()
-                if not is_transient(error):
+                if isinstance(error, Stale):
+                    raise
+                if not (isinstance(error, PyMongoError) and is_transient(error)):
                     raise as_side_error(error, self.collection.mapper.field_of) from None
             self.on_retry()
             await asyncio.sleep(random.uniform(0, delay))
-            delay = min(2 * delay, LONGEST_DELAY)
+            # Another process may be using the same slot: not twice.
+            delay, slot = min(2 * delay, LONGEST_DELAY), random.randrange(SLOTS)
 
-    async def _transaction(self, documents: Mapping[Key, Document | None]) -> Applied:
-        passed = await self._fence(documents)
+    async def _transaction(self, documents: Mapping[Key, Document | None], slot: int) -> Applied:
+        passed = await self._fence(documents, slot)
         wanted, refused = _legacy_keys(self.collection, passed)
         rows = self.database[self.collection.name]
         present = {
@@ -195,8 +196,9 @@ class _Settle:
             await rows.bulk_write(changes, ordered=False, session=self.session)
         return Applied(passed - refused.keys(), frozenset(documents) - passed, refused)
 
-    async def _fence(self, keys: Mapping[Key, object]) -> frozenset[Key]:
-        """Raise the fences that are below the token. Returns the keys whose fence is now the token.
+    async def _fence(self, keys: Mapping[Key, object], slot: int) -> frozenset[Key]:
+        """Pass the gate, and raise the fences that are below the token, with one call. Returns the keys whose fence is now
+        the token. Raises Stale.
 
         A settle that is sent again, because the answer to its commit was lost, passes as it did the first time.
         """
@@ -204,8 +206,11 @@ class _Settle:
         ids = [{"e": self.entity, "k": key} for key in sorted(keys)]
         highest = [{"$set": {"token": {"$max": ["$token", self.token]}}}]
         raised = [UpdateOne({"_id": id}, highest, upsert=True) for id in ids]
-        result = await fences.bulk_write(raised, ordered=False, session=self.session)
-        if result.modified_count + result.upserted_count == len(ids):
+        passing = gate(self.entity, self.term, slot)
+        result = await fences.bulk_write([passing, *raised], ordered=False, session=self.session)
+        if result.matched_count + result.upserted_count <= len(ids):
+            raise Stale(await known(fences, self.entity, slot, self.session))
+        if result.modified_count + result.upserted_count > len(ids):
             return frozenset(keys)
         ours = fences.find({"_id": {"$in": ids}, "token": self.token}, {"_id": 1}, session=self.session)
         return frozenset([row["_id"]["k"] async for row in ours])

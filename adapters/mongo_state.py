@@ -1,64 +1,78 @@
-"""What the proxies share in the legacy database: flags, audit, replicas, positions in change streams."""
+"""What the proxies share in the legacy database: flags, audit, replicas and leases."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from bson import ObjectId
 from motor.motor_asyncio import AsyncIOMotorDatabase
-from pymongo import ASCENDING
+from pymongo import ASCENDING, ReturnDocument
 from pymongo.errors import DuplicateKeyError
+from pymongo.read_concern import ReadConcern
 
-from adapters.mongo_calls import within
+from adapters.mongo_calls import seconds_since, within
+from adapters.mongo_sessions import Sessions
 from adapters.side import Flag, Replica
 
 Raw = dict[str, Any]
 
+_MAJORITY: Final = ReadConcern("majority")
+
 
 class MongoState:
-    """Collections `strangler_flags`, `strangler_audit`, `strangler_replicas` and `strangler_positions`.
+    """Collections `strangler_flags`, `strangler_audit`, `strangler_replicas` and `strangler_leases`.
 
     Every call has the deadline `deadline` (seconds) and raises Unavailable. Times are the server's own.
     """
 
-    def __init__(self, database: AsyncIOMotorDatabase[Raw], deadline: float) -> None:
-        self._flags = database["strangler_flags"]
+    def __init__(self, database: AsyncIOMotorDatabase[Raw], sessions: Sessions, deadline: float) -> None:
+        # What a change of primary could still take back is no decision yet.
+        self._flags = database["strangler_flags"].with_options(read_concern=_MAJORITY)
         self._audit = database["strangler_audit"]
         self._replicas = database["strangler_replicas"]
-        self._positions = database["strangler_positions"]
+        self._leases = database["strangler_leases"]
+        self._sessions = sessions
         self._deadline = deadline
 
     async def create_indexes(self) -> None:
         await self._audit.create_index([("entity", ASCENDING), ("at", ASCENDING)])
 
     async def flags(self) -> list[Flag]:
+        saved = {"$ifNull": ["$savedAt", "$changedAt"]}
         async with within(self._deadline):
-            return [_flag(row) for row in await self._flags.find().to_list(None)]
+            rows = await self._flags.aggregate(
+                [{"$set": {"age": seconds_since(saved)}}, {"$sort": {"_id": 1}}]
+            ).to_list(None)
+        return [_flag(row) for row in rows]
 
-    async def save_flag(self, flag: Flag) -> bool:
-        """Write the flag where its epoch is higher than the stored one. False: somebody was first."""
+    async def save_flag(self, flag: Flag, *, after: int | None = None) -> bool:
+        """As `State.save_flag` says. A decision is made now, by this server; a copy keeps the time of the decision."""
         fields = {
             "stage": flag.stage,
             "epoch": flag.epoch,
+            "term": flag.term,
             "target": flag.target,
             "serve": flag.serve,
             "sample": flag.sample,
             "changedBy": flag.changed_by,
         }
-        changes: Raw = {"$set": fields}
-        if flag.changed_at is None:
-            changes["$currentDate"] = {"changedAt": True}
-        else:
+        now = {"savedAt": True}
+        if after is None and flag.changed_at is not None:
             fields["changedAt"] = flag.changed_at
-        lower = {"_id": flag.entity, "epoch": {"$lt": flag.epoch}}
+        else:
+            now["changedAt"] = True
+        changes: Raw = {"$set": fields, "$currentDate": now}
+        stored = {"$lt": flag.epoch} if after is None else after
         async with within(self._deadline, write=True):
             try:
-                await self._flags.update_one(lower, changes, upsert=True)
+                result = await self._flags.update_one(
+                    {"_id": flag.entity, "epoch": stored}, changes, upsert=after is None or after == 0
+                )
             except DuplicateKeyError:
-                # Where the stored epoch is not lower nothing matches, and the insert meets the row that is there.
+                # The stored epoch is another one: nothing matches, and the insert meets the row that is there.
                 return False
-        return True
+        return result.matched_count == 1 or result.upserted_id is not None
 
     async def audit(self, entry: Mapping[str, Any]) -> None:
         async with within(self._deadline, write=True):
@@ -67,35 +81,59 @@ class MongoState:
             )
 
     async def beat(self, replica: Replica) -> None:
-        """Record that the replica lives and what it has acknowledged."""
+        """Record that the replica lives and what it has acknowledged; of this process, its sessions too, so that they are
+        known again after somebody has taken it for dead."""
+        seen = {entity: list(counts) for entity, counts in replica.seen.items()}
+        changes: Raw = {"$set": {"epochs": dict(replica.epochs), "seen": seen}, "$currentDate": {"at": True}}
+        if replica.id == self._sessions.owner:
+            changes["$addToSet"] = {"sessions": {"$each": self._sessions.ids}}
         async with within(self._deadline, write=True):
-            await self._replicas.update_one(
-                {"_id": replica.id},
-                {"$set": {"epochs": dict(replica.epochs)}, "$currentDate": {"at": True}},
-                upsert=True,
-            )
+            await self._replicas.update_one({"_id": replica.id}, changes, upsert=True)
 
     async def replicas(self) -> list[Replica]:
-        age = {"$divide": [{"$subtract": ["$$NOW", "$at"]}, 1000]}
+        """Those that have beaten: a command that only settles is none."""
+        beaten: list[Raw] = [
+            {"$match": {"at": {"$exists": True}}},
+            {"$set": {"age": seconds_since("$at")}},
+            {"$sort": {"_id": 1}},
+        ]
         async with within(self._deadline):
-            rows = await self._replicas.aggregate([{"$set": {"age": age}}, {"$sort": {"_id": 1}}]).to_list(None)
-        return [Replica(row["_id"], row["epochs"], max(0.0, row["age"])) for row in rows]
+            rows = await self._replicas.aggregate(beaten).to_list(None)
+        return [_replica(row) for row in rows]
 
-    async def forget_replica(self, id: str) -> None:
+    async def forget_replica(self, id: str, *, silent: float = 0.0) -> None:
+        """As `State.forget_replica` says. What it left open ends first, so that whoever comes after a failure here still
+        knows of it; of this process nothing ends, it settles what it has."""
         async with within(self._deadline, write=True):
-            await self._replicas.delete_one({"_id": id})
+            if id != self._sessions.owner:
+                row = await self._replicas.find_one({"_id": id}, {"sessions": 1})
+                await self._sessions.kill((row or {}).get("sessions", ()))
+            still = {"$expr": {"$gte": [seconds_since("$at"), silent]}} if silent else {}
+            await self._replicas.delete_one({"_id": id, **still})
 
-    async def save_position(self, name: str, token: Mapping[str, Any]) -> None:
-        """Remember where the change stream of that name goes on after a restart."""
+    async def lease(self, name: str, holder: str, seconds: float) -> bool:
+        free = {"$or": [{"$eq": ["$holder", {"$literal": holder}]}, {"$lte": ["$until", "$$NOW"]}]}
+        until = {"$add": ["$$NOW", int(seconds * 1000)]}
+        # Where there is no lease yet its end is missing, which is less than any time.
+        take: list[Raw] = [
+            {"$set": {"free": free}},
+            {
+                "$set": {
+                    "holder": {"$cond": ["$free", {"$literal": holder}, "$holder"]},
+                    "until": {"$cond": ["$free", until, "$until"]},
+                }
+            },
+            {"$unset": "free"},
+        ]
         async with within(self._deadline, write=True):
-            await self._positions.update_one(
-                {"_id": name}, {"$set": {"token": token}, "$currentDate": {"at": True}}, upsert=True
+            row = await self._leases.find_one_and_update(
+                {"_id": name}, take, upsert=True, return_document=ReturnDocument.AFTER
             )
+        return bool(row["holder"] == holder)
 
-    async def load_position(self, name: str) -> Mapping[str, Any] | None:
-        async with within(self._deadline):
-            row = await self._positions.find_one({"_id": name})
-        return row["token"] if row else None
+    async def release(self, name: str, holder: str) -> None:
+        async with within(self._deadline, write=True):
+            await self._leases.delete_one({"_id": name, "holder": holder})
 
 
 def _flag(row: Raw) -> Flag:
@@ -106,6 +144,13 @@ def _flag(row: Raw) -> Flag:
         target=row["target"],
         serve=row["serve"],
         sample=row["sample"],
+        term=row.get("term", 0),
         changed_at=row["changedAt"],
         changed_by=row["changedBy"],
+        age=row["age"],
     )
+
+
+def _replica(row: Raw) -> Replica:
+    seen = {entity: (compared, differed) for entity, (compared, differed) in row.get("seen", {}).items()}
+    return Replica(row["_id"], row.get("epochs", {}), seen, row["age"])

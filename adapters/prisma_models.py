@@ -3,31 +3,43 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Final
 
 from adapters import engine
 from adapters.engine import Call, Engine
 from adapters.mapping import Mapper
+from adapters.prisma_apply import Apply
 from adapters.prisma_errors import translated
-from adapters.prisma_settle import Statements
+from adapters.prisma_outbox import PrismaOutbox
+from adapters.prisma_quarantine import PrismaQuarantine
+from adapters.prisma_settle import TURN
 from adapters.prisma_state import PrismaState
 from adapters.side import (
     Applied,
-    Conflict,
+    Backlog,
     Document,
     Held,
     Invalid,
     Key,
     Mark,
     Operation,
-    Orphan,
     Outcome,
     SideError,
+    Unreadable,
 )
 from config.schema import Model
+
+_LATER: Final = (
+    "SELECT setval('strangler_token', now) AS token"
+    " FROM (SELECT (extract(epoch FROM clock_timestamp()) * 1e6)::bigint AS now) AS clock"
+    " WHERE now > (SELECT last_value FROM strangler_token)"
+)
+"""A database that was restored has forgotten tokens that fences on the other side remember: the counter goes on from the
+time (microseconds), which is later than any. Where it is ahead of that it stays; nobody draws a token a microsecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +51,16 @@ class Table:
 
 
 class PrismaStore:
-    """The Prisma side as a `Store`. `state` holds what the proxies share: flags, audit and the replica registry."""
+    """The Prisma side as a `Store`."""
 
     def __init__(self, engine: Engine, tables: Mapping[str, Table]) -> None:
         self._engine = engine
         self._tables = tables
-        self._statements = {name: Statements(name, table.model) for name, table in tables.items()}
+        self._apply = {name: Apply(engine, name, table.model, table.mapper) for name, table in tables.items()}
+        self._outbox = PrismaOutbox(engine)
+        self._counts = False
         self.state = PrismaState(engine)
+        self.quarantine = PrismaQuarantine(engine)
 
     async def connect(self) -> None:
         with translated():
@@ -116,30 +131,29 @@ class PrismaStore:
         _, row = await self._engine.transaction([marked, Call(table.model.name, action, args)])
         return Outcome((table.mapper.from_row(row),), (key,), (note,))
 
-    async def marks(self, entity: str, limit: int) -> list[Mark]:
-        with translated():
-            rows = await self._engine.call(
-                "StranglerMark",
-                "findMany",
-                {"where": {"entity": entity}, "orderBy": [{"at": "asc"}, {"id": "asc"}], "take": limit},
-            )
-        return [Mark(row["id"], row["entity"], row["key"], datetime.fromisoformat(row["at"])) for row in rows]
+    async def mark(self, entity: str, keys: Sequence[Key | None]) -> list[str]:
+        return await self._outbox.mark(entity, keys)
+
+    async def marks(self, entity: str, limit: int, *, older: float = 0.0) -> list[Mark]:
+        return await self._outbox.marks(entity, limit, older)
+
+    async def outbox(self) -> dict[str, Backlog]:
+        return await self._outbox.sizes()
 
     async def unmark(self, ids: Sequence[str]) -> None:
-        if ids:
-            with translated():
-                await self._engine.call("StranglerMark", "deleteMany", {"where": {"id": {"in": list(ids)}}})
+        await self._outbox.unmark(ids)
 
     async def hold(self, entity: str, keys: Sequence[Key]) -> Held:
         table = self._tables[entity]
         name = table.model.id.name
         with translated():
+            if not self._counts:
+                await self._engine.query_raw(_LATER)
+                self._counts = True
             # Rule: read after token. The sequence answers before the read is sent.
             [counter] = await self._engine.query_raw("SELECT nextval('strangler_token') AS token")
-            args = {"where": {name: {"in": list(keys)}}}
-            rows = await self._engine.call(table.model.name, "findMany", args)
         documents: dict[Key, Document] = {}
-        refused: dict[Key, SideError] = {}
+        rows, refused = await self._rows(table, list(keys))
         for row in rows:
             try:
                 documents[row[name]] = table.mapper.from_row(row)
@@ -147,56 +161,56 @@ class PrismaStore:
                 refused[row[name]] = error
         return Held(counter["token"], documents, refused)
 
-    async def apply(self, entity: str, token: int, documents: Mapping[Key, Document | None]) -> Applied:
-        """As `Store.apply` says. A transaction that PostgreSQL refuses is halved until only the culprits are refused."""
-        if not documents:
-            return Applied()
-        statements, mapper = self._statements[entity], self._tables[entity].mapper
-        rows: dict[Key, dict[str, Any]] = {}
-        unfit: dict[Key, SideError] = {}
-        for key, document in documents.items():
-            try:
-                if document is not None:
-                    rows[key] = mapper.sql_row(document)
-            except Invalid as error:
-                unfit[key] = error
-        absent = [key for key, document in documents.items() if document is None]
-        keys = [*rows, *absent]
-        if not keys:
-            return Applied(refused=unfit)
+    async def _rows(self, table: Table, keys: list[Key]) -> tuple[list[dict[str, Any]], dict[Key, SideError]]:
+        """The rows of these keys. What cannot be read together is halved until only the culprits are refused."""
         try:
             with translated():
-                *_, passed = await self._engine.transaction(
-                    statements.settle(token, list(rows.values()), list(rows), absent)
-                )
-        except (Conflict, Orphan, Invalid) as error:
+                args = {"where": {table.model.id.name: {"in": keys}}}
+                return await self._engine.call(table.model.name, "findMany", args), {}
+        except Unreadable as error:
             if len(keys) == 1:
-                return Applied(refused={**unfit, keys[0]: error})
-            half = len(keys) // 2
-            parts = [
-                await self.apply(entity, token, {key: documents[key] for key in part})
-                for part in (keys[:half], keys[half:])
-            ]
-            return Applied(
-                parts[0].written | parts[1].written,
-                parts[0].superseded | parts[1].superseded,
-                {**unfit, **parts[0].refused, **parts[1].refused},
-            )
-        written = frozenset(row["key"] for row in passed)
-        return Applied(written, frozenset(keys) - written, unfit)
+                return [], {keys[0]: error}
+        half = len(keys) // 2
+        (rows, refused), (more, others) = [await self._rows(table, part) for part in (keys[:half], keys[half:])]
+        return [*rows, *more], {**refused, **others}
 
-    async def keys(self, entity: str, *, batch: int = 500) -> AsyncIterator[list[Key]]:
-        table = self._tables[entity]
-        name = table.model.id.name
-        after: Key | None = None
+    async def apply(self, entity: str, term: int, token: int, documents: Mapping[Key, Document | None]) -> Applied:
+        return await self._apply[entity](term, token, documents)
+
+    async def turn(self, entity: str, term: int) -> None:
+        with translated():
+            await self._engine.query_raw(TURN, entity, str(term))
+
+    def keys(self, entity: str, *, batch: int = 500) -> AsyncIterator[list[Key]]:
+        return self._found(entity, {}, batch)
+
+    def changed_since(self, entity: str, at: datetime, *, batch: int = 500) -> AsyncIterator[list[Key]]:
+        """Ids made as ObjectIds are tell when, by the second; so do the columns that Prisma Client sets with each write."""
+        model = self._tables[entity].model
+        since = at.astimezone(UTC).replace(microsecond=0)
+        touched = [field.name for field in model.fields.values() if field.updated_at]
+        clues = [
+            {model.id.name: {"gte": f"{int(since.timestamp()):08x}"}},
+            *({name: {"gte": since}} for name in touched),
+        ]
+        return self._found(entity, {"OR": clues}, batch)
+
+    async def _found(self, entity: str, where: Mapping[str, Any], batch: int) -> AsyncIterator[list[Key]]:
+        model = self._tables[entity].model
+        name = model.id.name
+        after: dict[str, Any] = {}
         while True:
-            where = {} if after is None else {name: {"gt": after}}
-            args = {"where": where, "select": {name: True}, "orderBy": {name: "asc"}, "take": batch}
+            args = {
+                "where": {"AND": [where, after]},
+                "select": {name: True},
+                "orderBy": {name: "asc"},
+                "take": batch,
+            }
             with translated():
-                rows = await self._engine.call(table.model.name, "findMany", args)
+                rows = await self._engine.call(model.name, "findMany", args)
             if not rows:
                 return
-            after = rows[-1][name]
+            after = {name: {"gt": rows[-1][name]}}
             yield [row[name] for row in rows]
 
     async def count(self, entity: str) -> int:
@@ -205,5 +219,5 @@ class PrismaStore:
 
 
 def new_key() -> Key:
-    """24 hex digits that nobody else makes: what an ObjectId's identity is for."""
-    return secrets.token_hex(12)
+    """24 hex digits that nobody else makes, the first eight the time in seconds: what an ObjectId is."""
+    return f"{int(time.time()):08x}{secrets.token_hex(8)}"

@@ -107,6 +107,14 @@ class Unavailable(SideError):
         self.sent = sent
 
 
+class Stale(SideError):
+    """A settle of another term than `term`, the one that its secondary knows (-1: none yet): nothing was written."""
+
+    def __init__(self, term: int) -> None:
+        super().__init__(f"the secondary is at term {term}")
+        self.term = term
+
+
 class Side(Protocol):
     """A way to reach a side."""
 
@@ -129,12 +137,35 @@ class Side(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A durable note, in the primary's store, that a key is about to change. No key: a create that did not know it."""
+    """A durable note, in the primary's store, that a key is about to change. No key: a create that did not know it.
+    `at` and `age` (seconds) are by the store's own clock."""
 
     id: str
     entity: str
     key: Key | None
     at: datetime
+    age: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What an outbox holds of an entity: how many marks, and the seconds since the oldest of them."""
+
+    marks: int = 0
+    oldest: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A key that the secondary cannot take, kept with the primary: why, since when, how often it was tried, and the seconds
+    since the last time."""
+
+    entity: str
+    key: Key
+    reason: str
+    since: datetime
+    tries: int
+    age: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +191,11 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """Where an entity stands. `target` is the stage that a fenced flip goes to; while it is set new writes are held."""
+    """Where an entity stands. `target` is the stage that a fenced flip goes to; while it is set new writes are held.
+
+    `epoch` counts the changes. `term` is the epoch at which it was last decided which side is the primary: settles carry
+    it, and a secondary that knows a later one refuses them. `age`: seconds since the change, by the store's own clock.
+    """
 
     entity: str
     stage: str
@@ -168,27 +203,32 @@ class Flag:
     target: str | None = None
     serve: int = 0
     sample: int = 100
+    term: int = 0
     changed_at: datetime | None = None
     changed_by: str = ""
+    age: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """One running proxy, the epoch it has acknowledged for each entity, and the seconds since it last said so by the
-    store's own clock."""
+    """One running proxy: the epoch it has acknowledged for each entity, what it counted lately (comparisons and mismatches
+    by entity), and the seconds since it last said so by the store's own clock."""
 
     id: str
     epochs: Mapping[str, int]
+    seen: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     age: float = 0.0
 
 
 class State(Protocol):
-    """What the proxies share, kept in both stores: flags, audit and the registry of replicas."""
+    """What the proxies share, kept in both stores: flags, audit, the registry of replicas and leases."""
 
     async def flags(self) -> list[Flag]: ...
 
-    async def save_flag(self, flag: Flag) -> bool:
-        """Write the flag where its epoch is higher than the stored one. False: somebody was first."""
+    async def save_flag(self, flag: Flag, *, after: int | None = None) -> bool:
+        """Write the flag where the stored epoch is exactly `after` (no row counts as 0): a decision, of which there is only
+        one. Without it, where the stored epoch is lower or there is no row: a copy of what was decided in the other store.
+        False: nothing was written, somebody was first."""
         ...
 
     async def audit(self, entry: Mapping[str, Any]) -> None: ...
@@ -199,7 +239,38 @@ class State(Protocol):
 
     async def replicas(self) -> list[Replica]: ...
 
-    async def forget_replica(self, id: str) -> None: ...
+    async def forget_replica(self, id: str, *, silent: float = 0.0) -> None:
+        """Take it out of the registry, and end what it left open in this store: it is gone. With `silent` (seconds), it
+        stays in the registry where it has beaten since: it was only away."""
+        ...
+
+    async def lease(self, name: str, holder: str, seconds: float) -> bool:
+        """Take the lease, or renew it, for so long by the store's own clock. False: another one holds it."""
+        ...
+
+    async def release(self, name: str, holder: str) -> None:
+        """Give the lease back, where this one holds it."""
+        ...
+
+
+class Quarantine(Protocol):
+    """Keys that the secondary cannot take, kept in the primary's store until they settle or somebody discards them."""
+
+    async def put(self, entity: str, reasons: Mapping[Key, str]) -> None:
+        """Keep these keys; of one that is there already, count one more try and take the new reason."""
+        ...
+
+    async def refusals(self, entity: str | None = None, *, limit: int = 1000) -> list[Refusal]:
+        """Those tried longest ago first."""
+        ...
+
+    async def take(self, entity: str, keys: Sequence[Key]) -> int:
+        """Let these keys go: they have settled, or are given up. Returns how many there were."""
+        ...
+
+    async def sizes(self) -> dict[str, int]:
+        """How many there are, by entity; entities without any are left out."""
+        ...
 
 
 class Store(Side, Protocol):
@@ -208,8 +279,19 @@ class Store(Side, Protocol):
     @property
     def state(self) -> State: ...
 
-    async def marks(self, entity: str, limit: int) -> list[Mark]:
-        """The oldest marks of the entity."""
+    @property
+    def quarantine(self) -> Quarantine: ...
+
+    async def mark(self, entity: str, keys: Sequence[Key | None]) -> list[str]:
+        """Leave a mark for each, durably, before somebody else's write; their ids. None: the key is not known yet."""
+        ...
+
+    async def marks(self, entity: str, limit: int, *, older: float = 0.0) -> list[Mark]:
+        """The oldest marks of the entity that are older than so many seconds, the oldest first."""
+        ...
+
+    async def outbox(self) -> dict[str, Backlog]:
+        """What the outbox holds, by entity; entities without marks are left out."""
         ...
 
     async def unmark(self, ids: Sequence[str]) -> None:
@@ -220,12 +302,22 @@ class Store(Side, Protocol):
         """Take a token from this store's counter, *then* read the documents (rules 2 and 3 of the design)."""
         ...
 
-    async def apply(self, entity: str, token: int, documents: Mapping[Key, Document | None]) -> Applied:
-        """In one transaction, for each key whose fence is below the token: upsert (None: delete), raise the fence."""
+    async def apply(self, entity: str, term: int, token: int, documents: Mapping[Key, Document | None]) -> Applied:
+        """In one transaction, conditional on the term and locking it, for each key whose fence is below the token: upsert
+        (None: delete), raise the fence. Raises Stale where this store's term of the entity is another one."""
+        ...
+
+    async def turn(self, entity: str, term: int) -> None:
+        """From when this returns, settles of a lower term are refused here, also those under way. Never lowers it."""
         ...
 
     def keys(self, entity: str, *, batch: int = 500) -> AsyncIterator[list[Key]]:
         """Every key of the entity, in batches, in the order of the key."""
+        ...
+
+    def changed_since(self, entity: str, at: datetime, *, batch: int = 500) -> AsyncIterator[list[Key]]:
+        """The keys of documents created, or by their own account (a field that each write touches) changed, at or after
+        that time: what a mark without a key stands for."""
         ...
 
     async def count(self, entity: str) -> int: ...

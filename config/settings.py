@@ -70,6 +70,10 @@ class Settings(BaseModel):
     admin_port: int = Field(default=8081, ge=0, le=65535, alias="STRANGLER_ADMIN_PORT")
     """The port for health and metrics; 0 takes any that is free."""
 
+    drain: float = Field(default=2.0, ge=0, le=300, allow_inf_nan=False, alias="STRANGLER_DRAIN")
+    """Seconds from SIGTERM, when /readyz turns 503, until connections are no longer accepted: as long as load balancers need
+    to notice."""
+
     pool: int = Field(default=10, ge=1, le=1000, alias="STRANGLER_POOL")
     """How many connections to PostgreSQL the Prisma engine keeps."""
 
@@ -92,7 +96,12 @@ class Settings(BaseModel):
         return _database(self.mongo_url)
 
 
-_EXPECTED: Final[Mapping[str, str]] = {"int_parsing": "a whole number", "string_too_short": "some text"}
+_EXPECTED: Final[Mapping[str, str]] = {
+    "int_parsing": "a whole number",
+    "float_parsing": "a number",
+    "finite_number": "a number",
+    "string_too_short": "some text",
+}
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:

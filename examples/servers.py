@@ -11,7 +11,7 @@ import pwd
 import shutil
 import signal
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +37,7 @@ __all__ = [
     "postgres_server",
     "program",
     "run",
+    "standalone_mongod",
     "temporary_folder",
     "with_database",
 ]
@@ -75,17 +76,34 @@ async def postgres(folder: Path, *, durable: bool = False) -> AsyncIterator[str]
 
 
 @contextlib.asynccontextmanager
-async def mongod_server(folder: Path, *, port: int | None = None, durable: bool = False) -> AsyncIterator[Server]:
+async def mongod_server(
+    folder: Path, *, port: int | None = None, durable: bool = False, options: Mapping[str, str] | None = None
+) -> AsyncIterator[Server]:
     """A one-node replica set on 127.0.0.1, primary when the block begins.
 
     The same folder and port bring it back with its data after the block has ended: an outage that a test controls.
-    Unless `durable`, a write is acknowledged before its journal is on disk. Fail points are enabled.
+    Unless `durable`, a write is acknowledged before its journal is on disk. Fail points are enabled. `options` are more
+    of mongod's own.
     """
     port = port or free_port()
+    async with _mongod(folder, port, {"--replSet": "strangler", **(options or {})}) as process:
+        await _make_primary(process, port, durable)
+        yield Server(f"mongodb://127.0.0.1:{port}/", process)
+
+
+@contextlib.asynccontextmanager
+async def standalone_mongod(folder: Path, *, port: int | None = None) -> AsyncIterator[Server]:
+    """A MongoDB on 127.0.0.1 that is no replica set: it has no transactions and no change streams."""
+    port = port or free_port()
+    async with _mongod(folder, port, {}) as process:
+        yield Server(f"mongodb://127.0.0.1:{port}/", process)
+
+
+def _mongod(folder: Path, port: int, options: Mapping[str, str]) -> contextlib.AbstractAsyncContextManager[Program]:
     data = folder / "mongod"
     data.mkdir(exist_ok=True)
     options = {
-        "--replSet": "strangler",
+        **options,
         "--dbpath": str(data),
         "--bind_ip": "127.0.0.1",
         "--port": str(port),
@@ -101,9 +119,7 @@ async def mongod_server(folder: Path, *, port: int | None = None, durable: bool 
         *(part for option in options.items() for part in option),
         *(part for name, value in parameters.items() for part in ("--setParameter", f"{name}={value}")),
     ]
-    async with program("mongod", argv, folder=folder, ready_line="Waiting for connections") as process:
-        await _make_primary(process, port, durable)
-        yield Server(f"mongodb://127.0.0.1:{port}/", process)
+    return program("mongod", argv, folder=folder, ready_line="Waiting for connections")
 
 
 @contextlib.asynccontextmanager

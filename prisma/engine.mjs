@@ -7,6 +7,7 @@ import path from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { Calls } from './engine/calls.mjs'
 import { exactAdapter } from './engine/adapter.mjs'
+import { say } from './engine/events.mjs'
 import { createPool } from './engine/pool.mjs'
 import { StatementNames } from './engine/statements.mjs'
 import { lines } from './engine/wire.mjs'
@@ -15,7 +16,9 @@ const settings = {
   socket: process.argv[2],
   url: process.env.DATABASE_URL,
   client: process.env.STRANGLER_CLIENT ?? path.join(import.meta.dirname, 'generated', 'client'),
+  owner: process.env.STRANGLER_OWNER ?? '',
   pool: Number(process.env.STRANGLER_POOL ?? 10),
+  connect: Number(process.env.STRANGLER_CONNECT_MS ?? 3_000),
   timeout: Number(process.env.STRANGLER_TIMEOUT_MS ?? 10_000),
   limit: Number(process.env.STRANGLER_IN_FLIGHT ?? 4096),
   line: Number(process.env.STRANGLER_LINE_BYTES ?? 64 * 2 ** 20),
@@ -59,7 +62,7 @@ function serve(calls, connections) {
         socket.destroy(error)
       }
     })
-    socket.on('error', (error) => console.error(`strangler engine: connection: ${error.message}`))
+    socket.on('error', (error) => say('warning', 'engine_connection_failed', { reason: error.message }))
     socket.on('close', () => {
       owner.closed = true
       connections.delete(socket)
@@ -108,7 +111,11 @@ async function main() {
   process.stdout.write('ready\n')
 }
 
-main().catch((error) => {
-  console.error(`strangler engine: ${error.message}`)
+function fail(error) {
+  say('error', 'engine_failed', { reason: error.message })
   process.exit(1)
-})
+}
+
+process.removeAllListeners('warning').on('warning', ({ message }) => say('warning', 'engine_warning', { reason: message }))
+process.on('uncaughtException', fail)
+main().catch(fail)

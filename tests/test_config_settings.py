@@ -18,7 +18,7 @@ ENVIRON = {
 def test_defaults() -> None:
     settings = read_settings({**ENVIRON, "STRANGLER_PORT": "", "HOME": "/home/me"})
     assert settings.config == Path("config/proxim8.yaml")
-    assert (settings.host, settings.port, settings.pool) == ("127.0.0.1", 8080, 10)
+    assert (settings.host, settings.port, settings.pool, settings.drain) == ("127.0.0.1", 8080, 10, 2.0)
     assert (settings.log, settings.log_level) == ("auto", "info")
     assert settings.mongo_database == "app data"
 
@@ -30,12 +30,13 @@ def test_all_of_them() -> None:
             "STRANGLER_HOST": "::1",
             "STRANGLER_PORT": "0",
             "STRANGLER_POOL": "3",
+            "STRANGLER_DRAIN": "0.5",
             "STRANGLER_LOG": "JSON",
             "STRANGLER_LOG_LEVEL": "Warning",
             "STRANGLER_REPLICA": "blue-1",
         }
     )
-    assert (settings.host, settings.port, settings.pool) == ("::1", 0, 3)
+    assert (settings.host, settings.port, settings.pool, settings.drain) == ("::1", 0, 3, 0.5)
     assert (settings.log, settings.log_level, settings.replica) == ("json", "warning", "blue-1")
 
 
@@ -68,6 +69,8 @@ def test_everything_missing_is_said_at_once() -> None:
         ("STRANGLER_PORT", "s3cr3t", "STRANGLER_PORT: expected a whole number"),
         ("STRANGLER_PORT", "65536", "STRANGLER_PORT: expected at most 65535"),
         ("STRANGLER_POOL", "0", "STRANGLER_POOL: expected at least 1"),
+        ("STRANGLER_DRAIN", "s3cr3t", "STRANGLER_DRAIN: expected a number"),
+        ("STRANGLER_DRAIN", "nan", "STRANGLER_DRAIN: expected a number"),
         ("STRANGLER_LOG", "s3cr3t", "STRANGLER_LOG: expected 'json', 'console' or 'auto'"),
         ("STRANGLER_LOG_LEVEL", "loud", "STRANGLER_LOG_LEVEL: expected 'debug', 'info', 'warning' or 'error'"),
     ],

@@ -23,6 +23,7 @@ from adapters.engine import (
     UniqueViolation,
     WriteConflict,
 )
+from adapters.engine.errors import engine_error
 from adapters.engine.link import LONGEST
 
 ADA, BOB = "a" * 24, "b" * 24
@@ -72,8 +73,10 @@ async def test_messages_of_sixteen_mebibytes_pass_both_ways(engine: Engine) -> N
     await add(engine, ADA, "w")
     text = "0123456789abcdeø" * 2**20
     data = {"id": BOB, "accountId": ADA, "type": "NFT_VERIFIED", "title": "t", "message": text, "data": Json([text])}
-    answers = await asyncio.gather(engine.call("Notification", "create", {"data": data}), engine.is_healthy())
-    assert answers[1] is True
+    answers = await asyncio.gather(
+        engine.call("Notification", "create", {"data": data}), engine.query_raw("SELECT 1 AS one")
+    )
+    assert answers[1] == [{"one": 1}]
     assert answers[0]["message"] == answers[0]["data"][0] == text
 
 
@@ -199,6 +202,27 @@ async def test_errors_say_what_and_where(engine: Engine) -> None:
     assert missing.value.code == "P2025"
     for error in (unique, same_id, orphan, missing):
         assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("raw", "sent"),
+    [
+        ({"code": "P1017", "meta": {}}, True),
+        ({"code": "P2010", "meta": {"kind": "ConnectionClosed"}}, True),
+        ({"code": None, "meta": {"kind": "SocketTimeout"}}, True),
+        ({"code": "P2010", "meta": {"sqlstate": "57P01"}}, True),
+        ({"code": "P2010", "meta": {"sqlstate": "08006"}}, True),
+        ({"code": "P2010", "meta": {"sqlstate": "57P03"}}, False),
+        ({"code": "P2010", "meta": {"sqlstate": "08001"}}, False),
+        ({"code": "P1001", "meta": {"kind": "DatabaseNotReachable"}}, False),
+        ({"code": "P2024", "meta": {}}, False),
+        ({"code": "P2010", "meta": {"sqlstate": "53300"}}, False),
+    ],
+)
+def test_what_is_unavailable_says_whether_it_may_have_happened(raw: dict[str, Any], sent: bool) -> None:
+    error = engine_error({"message": "away", **raw}, {})
+    assert isinstance(error, Unavailable)
+    assert error.sent is sent
 
 
 @pytest.mark.parametrize(

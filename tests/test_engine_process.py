@@ -1,11 +1,13 @@
 """The engine's process: how it starts, dies, comes back and ends."""
 
 import asyncio
+import json
 import os
 import signal
 import stat
 import sys
 from collections.abc import AsyncIterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -44,7 +46,7 @@ async def test_a_killed_process_fails_what_was_in_flight_and_comes_back(engine: 
     first = engine.pid
     assert first is not None
     in_flight = [asyncio.ensure_future(engine.query_raw(SLOW)) for _ in range(3)]
-    assert await engine.is_healthy()
+    await engine.metrics()
     os.kill(first, signal.SIGKILL)
     for result in await asyncio.gather(*in_flight, return_exceptions=True):
         assert isinstance(result, EngineGone)
@@ -52,6 +54,23 @@ async def test_a_killed_process_fails_what_was_in_flight_and_comes_back(engine: 
     assert await engine.query_raw("SELECT 1 AS one") == [{"one": 1}]
     assert engine.pid != first
     assert (await engine.metrics())["restarts"] == 1
+
+
+async def test_a_process_that_hangs_is_replaced(database_url: str) -> None:
+    engine = Engine(database_url, silence=6.0, patience=20.0)
+    await engine.connect()
+    try:
+        first = engine.pid
+        assert first is not None
+        os.kill(first, signal.SIGSTOP)
+        with pytest.raises(EngineGone) as caught:
+            await engine.query_raw("SELECT 1 AS one")
+        assert caught.value.sent
+        assert await engine.query_raw("SELECT 1 AS one") == [{"one": 1}]
+        assert engine.pid != first
+        assert not alive(first)
+    finally:
+        await engine.disconnect()
 
 
 async def test_a_call_waits_for_a_restart_only_so_long(database_url: str) -> None:
@@ -200,6 +219,21 @@ async def test_a_line_that_is_no_request_is_answered_and_the_next_one_works(data
         writer.close()
     finally:
         await process.stop()
+
+
+async def test_what_it_says_is_an_event_a_line(database_url: str, tmp_path: Path) -> None:
+    program = await asyncio.create_subprocess_exec(
+        *(find_node(), PROGRAM, tmp_path / "engine.sock"),
+        env=Settings(database_url, client=tmp_path).environment(),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, said = await program.communicate(b"")
+    [event] = [json.loads(line) for line in said.splitlines()]
+    assert set(event) == {"event", "level", "timestamp", "reason"}
+    assert (event["event"], event["level"]) == ("engine_failed", "error")
+    assert datetime.fromisoformat(event["timestamp"]).tzinfo is not None
 
 
 async def test_no_node_or_a_broken_one_is_told(database_url: str, tmp_path: Path) -> None:

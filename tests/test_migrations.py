@@ -55,7 +55,7 @@ async def rows(url: str, sql: str) -> list[dict[str, object]]:
 
 
 async def test_they_make_every_table_of_the_schema_and_the_counter(empty_url: str) -> None:
-    assert "applied 0001_init" in await migrate(PRISMA, empty_url, "deploy")
+    assert "applied 0001_init, 0002_nothing_lost" in await migrate(PRISMA, empty_url, "deploy")
     assert "nothing to apply" in await migrate(PRISMA, empty_url, "deploy")
     found = await rows(
         empty_url,
@@ -66,6 +66,8 @@ async def test_they_make_every_table_of_the_schema_and_the_counter(empty_url: st
     assert {(row["table"], row["column"]) for row in found} == expected
     [counter] = await rows(empty_url, "SELECT nextval('strangler_token') AS token")
     assert counter == {"token": 1}
+    await rows(empty_url, "SELECT strangler_turn('video', 3) AS turned")
+    assert await rows(empty_url, "SELECT strangler_gate('video', 3) AS open") == [{"open": True}]
 
 
 async def test_they_make_exactly_what_the_schema_says(copy: Path, empty_url: str, postgres_url: str) -> None:
@@ -104,6 +106,20 @@ async def test_a_script_that_fails_is_named_and_holds_up_the_next(copy: Path, em
         await migrate(copy, empty_url, "deploy")
     with pytest.raises(CommandFailed, match="failed migrations"):
         await migrate(copy, empty_url, "deploy")
+
+
+async def test_a_script_may_hold_functions_and_happens_whole_or_not(copy: Path, empty_url: str) -> None:
+    await migrate(copy, empty_url, "deploy")
+    for number, last in (("0998", "SELECT 1;"), ("0999", "SELECT nonsense;")):
+        folder = copy / "migrations" / f"{number}_function"
+        folder.mkdir()
+        (folder / "migration.sql").write_text(
+            f"CREATE FUNCTION f{number}() RETURNS int LANGUAGE plpgsql AS $$ BEGIN PERFORM 1; RETURN 2; END $$;\n{last}\n"
+        )
+    with pytest.raises(CommandFailed, match="0999_function"):
+        await migrate(copy, empty_url, "deploy")
+    found = await rows(empty_url, "SELECT proname::text AS name FROM pg_proc WHERE proname LIKE 'f099%'")
+    assert found == [{"name": "f0998"}]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,41 +10,15 @@ import pytest
 from bson import CodecOptions, ObjectId, encode
 from bson.raw_bson import RawBSONDocument
 from pymongo import AsyncMongoClient
-from pymongo.asynchronous.database import AsyncDatabase
 
 from adapters.change_stream import StreamLost
 from adapters.mapping import Mapper, RuleError
 from adapters.mongo import Collection, MongoStore, StandaloneServer
-from adapters.side import Applied, Conflict, Document, Flag, Invalid, Operation, Replica, Unavailable, Unreadable
+from adapters.side import Applied, Conflict, Document, Invalid, Operation, Stale, Unavailable, Unreadable
 from config.model import Entity
 from config.schema import load_schema
 from examples.servers import free_port, mongod_server, program, with_database
-
-Database = AsyncDatabase[dict[str, Any]]
-
-ACCOUNT = Entity(collection="accounts", model="Account")
-NOTIFICATION = Entity.model_validate(
-    {"collection": "notifications", "model": "Notification", "fields": {"accountId": {"legacy": "objectId"}}}
-)
-
-
-def collections() -> dict[str, Collection]:
-    schema = load_schema()
-    entities = {"account": ACCOUNT, "notification": NOTIFICATION}
-    return {
-        name: Collection(entity.collection, Mapper(entity, schema.models[entity.model], schema))
-        for name, entity in entities.items()
-    }
-
-
-@asynccontextmanager
-async def connected(url: str, **times: float) -> AsyncIterator[MongoStore]:
-    store = MongoStore(url, collections(), **times)
-    try:
-        await store.connect()
-        yield store
-    finally:
-        await store.disconnect()
+from tests.mongo_case import Database, account, another_program, collections, connected, create, failing
 
 
 @pytest.fixture
@@ -56,19 +29,8 @@ async def store(mongo_database: str) -> AsyncIterator[MongoStore]:
 
 @pytest.fixture
 async def raw(mongo_database: str) -> AsyncIterator[Database]:
-    """The same database as another program sees it."""
-    client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(mongo_database, tz_aware=True)
-    async with client:
-        yield client.get_default_database()
-
-
-def account(wallet: str, key: str | None = None) -> Document:
-    at = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
-    return {"id": key or str(ObjectId()), "walletAddress": wallet, "createdAt": at, "updatedAt": at}
-
-
-def create(wallet: str, **fields: Any) -> Operation:
-    return Operation("account", "create", data={"walletAddress": wallet, **fields})
+    async with another_program(mongo_database) as database:
+        yield database
 
 
 # Operations
@@ -294,7 +256,7 @@ async def test_a_lost_connection_is_tried_again(store: MongoStore, raw: Database
 
 
 async def test_a_write_without_its_mark_is_not_sent(store: MongoStore, raw: Database, mongo_url: str) -> None:
-    data = {"failCommands": ["insert"], "errorCode": 13, "namespace": f"{raw.name}.strangler_marks"}
+    data = {"failCommands": ["update"], "errorCode": 13, "namespace": f"{raw.name}.strangler_marks"}
     async with failing(mongo_url, "failCommand", data):
         with pytest.raises(Unavailable) as raised:
             await store.perform(create("0xa"), mark=True)
@@ -334,21 +296,6 @@ async def test_a_server_that_is_not_there(server_folder: Path) -> None:
     await store.disconnect()
 
 
-@asynccontextmanager
-async def failing(url: str, point: str, data: dict[str, Any], *, times: int | None = None) -> AsyncIterator[None]:
-    """A fail point of the server, for commands of the store only."""
-    client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(url)
-    if point == "failCommand":
-        data = {**data, "appName": "strangler"}
-    async with client:
-        mode = {"times": times} if times else "alwaysOn"
-        await client.admin.command("configureFailPoint", point, mode=mode, data=data)
-        try:
-            yield
-        finally:
-            await client.admin.command("configureFailPoint", point, mode="off")
-
-
 # Settling
 
 
@@ -356,7 +303,7 @@ async def test_tokens_grow(store: MongoStore) -> None:
     tokens = [(await store.hold("account", [])).token for _ in range(3)]
     several = await asyncio.gather(*(store.hold("account", []) for _ in range(20)))
     every = [*tokens, *sorted(held.token for held in several)]
-    assert every == list(range(1, 24))
+    assert every == list(range(every[0], every[0] + 23))
 
 
 async def test_hold_tells_documents_refusals_and_what_is_not_there(store: MongoStore, raw: Database) -> None:
@@ -381,12 +328,12 @@ async def test_hold_sees_what_was_acknowledged_without_majority(store: MongoStor
 
 async def test_apply_inserts_updates_deletes_and_leaves_alone(store: MongoStore, raw: Database) -> None:
     kept, changed, deleted, made, absent = (account(f"0x{n}") for n in range(5))
-    first = await store.apply("account", 1, {d["id"]: d for d in (kept, changed, deleted)})
+    first = await store.apply("account", 1, 1, {d["id"]: d for d in (kept, changed, deleted)})
     assert first.written == {kept["id"], changed["id"], deleted["id"]}
     await raw.accounts.update_many({}, {"$set": {"unmapped": 1}})
     changed = {**changed, "walletAddress": "0xnew"}
     documents = {kept["id"]: kept, changed["id"]: changed, deleted["id"]: None, made["id"]: made, absent["id"]: None}
-    assert await store.apply("account", 2, documents) == Applied(frozenset(documents))
+    assert await store.apply("account", 1, 2, documents) == Applied(frozenset(documents))
     found = {str(row.pop("_id")): row for row in await raw.accounts.find().to_list()}
     assert set(found) == {kept["id"], changed["id"], made["id"]}
     assert found[changed["id"]]["walletAddress"] == "0xnew"
@@ -396,46 +343,46 @@ async def test_apply_inserts_updates_deletes_and_leaves_alone(store: MongoStore,
 
 async def test_apply_of_what_is_there_writes_nothing(store: MongoStore, raw: Database) -> None:
     document = account("0xa")
-    await store.apply("account", 1, {document["id"]: document})
+    await store.apply("account", 1, 1, {document["id"]: document})
     async with await raw.accounts.watch() as changes:
-        assert (await store.apply("account", 2, {document["id"]: document})).written == {document["id"]}
+        assert (await store.apply("account", 1, 2, {document["id"]: document})).written == {document["id"]}
         await raw.accounts.insert_one({"_id": "after"})
         assert (await changes.next())["documentKey"] == {"_id": "after"}
 
 
 async def test_a_lower_token_is_superseded(store: MongoStore) -> None:
     one, two = account("0x1"), account("0x2")
-    await store.apply("account", 5, {one["id"]: one})
+    await store.apply("account", 1, 5, {one["id"]: one})
     stale = {one["id"]: {**one, "walletAddress": "0xstale"}, two["id"]: two}
-    assert await store.apply("account", 4, stale) == Applied(frozenset({two["id"]}), frozenset({one["id"]}))
+    assert await store.apply("account", 1, 4, stale) == Applied(frozenset({two["id"]}), frozenset({one["id"]}))
     held = await store.hold("account", [one["id"], two["id"]])
     assert held.documents == {one["id"]: one, two["id"]: two}
 
 
 async def test_a_delete_is_fenced_too(store: MongoStore) -> None:
     document = account("0x1")
-    await store.apply("account", 5, {document["id"]: None})
-    late = await store.apply("account", 4, {document["id"]: document})
+    await store.apply("account", 1, 5, {document["id"]: None})
+    late = await store.apply("account", 1, 4, {document["id"]: document})
     assert late.superseded == {document["id"]}
     assert await store.count("account") == 0
 
 
 async def test_fences_are_per_entity(store: MongoStore) -> None:
     document = account("0x1")
-    await store.apply("notification", 9, {document["id"]: None})
-    assert (await store.apply("account", 1, {document["id"]: document})).written == {document["id"]}
+    await store.apply("notification", 1, 9, {document["id"]: None})
+    assert (await store.apply("account", 1, 1, {document["id"]: document})).written == {document["id"]}
 
 
 async def test_the_same_settle_again_passes_again(store: MongoStore) -> None:
     document = account("0x1")
-    first = await store.apply("account", 3, {document["id"]: document})
-    assert await store.apply("account", 3, {document["id"]: document}) == first
+    first = await store.apply("account", 1, 3, {document["id"]: document})
+    assert await store.apply("account", 1, 3, {document["id"]: document}) == first
 
 
 async def test_concurrent_applies_end_with_the_highest_token(store: MongoStore) -> None:
     keys = [str(ObjectId()) for _ in range(3)]
     settles = [
-        store.apply("account", token, {key: account(f"0x{token}.{n}", key) for n, key in enumerate(keys)})
+        store.apply("account", 1, token, {key: account(f"0x{token}.{n}", key) for n, key in enumerate(keys)})
         for token in (3, 8, 1, 6, 2, 7, 4, 5)
     ]
     for applied in await asyncio.gather(*settles):
@@ -448,11 +395,11 @@ async def test_concurrent_applies_end_with_the_highest_token(store: MongoStore) 
 async def test_only_the_culprits_are_refused(store: MongoStore, raw: Database) -> None:
     await raw.accounts.create_index("walletAddress", unique=True)
     taken = account("0xtaken")
-    await store.apply("account", 1, {taken["id"]: taken})
+    await store.apply("account", 1, 1, {taken["id"]: taken})
     good = [account(f"0x{n}") for n in range(10)]
     culprit = account("0xtaken")
     documents: dict[str, Document | None] = {d["id"]: d for d in (*good, culprit)}
-    applied = await store.apply("account", 2, documents)
+    applied = await store.apply("account", 1, 2, documents)
     assert applied.written == {d["id"] for d in good}
     assert isinstance(applied.refused[culprit["id"]], Conflict)
     assert list(applied.refused) == [culprit["id"]]
@@ -463,14 +410,14 @@ async def test_a_unique_value_may_move_within_a_settle(store: MongoStore, raw: D
     await raw.accounts.create_index("walletAddress", unique=True)
     giver, taker = sorted((account("0xmoves"), account("0xold")), key=lambda d: str(d["id"]), reverse=True)
     giver, taker = {**giver, "walletAddress": "0xmoves"}, {**taker, "walletAddress": "0xold"}
-    await store.apply("account", 1, {giver["id"]: giver, taker["id"]: taker})
+    await store.apply("account", 1, 1, {giver["id"]: giver, taker["id"]: taker})
     moved = {giver["id"]: {**giver, "walletAddress": "0xnew"}, taker["id"]: {**taker, "walletAddress": "0xmoves"}}
-    assert await store.apply("account", 2, moved) == Applied(frozenset(moved))
+    assert await store.apply("account", 1, 2, moved) == Applied(frozenset(moved))
 
 
 async def test_what_cannot_be_mapped_is_refused_alone(store: MongoStore) -> None:
     good, bad = account("0xa"), {**account("0xb"), "walletAddress": 7}
-    applied = await store.apply("account", 1, {good["id"]: good, bad["id"]: bad})
+    applied = await store.apply("account", 1, 1, {good["id"]: good, bad["id"]: bad})
     assert applied.written == {good["id"]}
     assert isinstance(applied.refused[bad["id"]], Invalid)
 
@@ -479,7 +426,7 @@ async def test_apply_survives_a_commit_whose_answer_is_lost(store: MongoStore, r
     document = account("0xa")
     data = {"failCommands": ["commitTransaction"], "closeConnection": True}
     async with failing(mongo_url, "failCommand", data, times=3):
-        applied = await store.apply("account", 1, {document["id"]: document})
+        applied = await store.apply("account", 1, 1, {document["id"]: document})
     assert applied.written == {document["id"]}
     assert await raw.accounts.count_documents({}) == 1
 
@@ -492,10 +439,10 @@ async def test_apply_that_runs_out_of_time_lets_go_of_its_keys(
     async with connected(mongo_database, write=0.5) as impatient:
         async with failing(mongo_url, "failCommand", data, times=1):
             with pytest.raises(Unavailable) as raised:
-                await impatient.apply("account", 1, {document["id"]: document})
+                await impatient.apply("account", 1, 1, {document["id"]: document})
         assert raised.value.sent
     newer = {**document, "walletAddress": "0xb"}
-    assert (await store.apply("account", 2, {document["id"]: newer})).written == {document["id"]}
+    assert (await store.apply("account", 1, 2, {document["id"]: newer})).written == {document["id"]}
 
 
 # Keys
@@ -531,52 +478,19 @@ def test_the_key_has_to_be_the_id() -> None:
         Collection("accounts", Mapper(entity, schema.models["Account"], schema))
 
 
-# What the proxies share
-
-
-async def test_flags_by_epoch(store: MongoStore) -> None:
-    first = Flag("video", "dualwrite", 1, changed_at=datetime(2026, 1, 1, tzinfo=UTC), changed_by="ada")
-    assert await store.state.save_flag(first)
-    assert not await store.state.save_flag(Flag("video", "off", 1))
-    second = Flag("video", "shadow", 2, target="live", serve=5, sample=50, changed_by="bob")
-    assert await store.state.save_flag(second)
-    assert not await store.state.save_flag(first)
-    [stored] = await store.state.flags()
-    assert stored.changed_at is not None
-    assert stored == Flag("video", "shadow", 2, "live", 5, 50, stored.changed_at, "bob")
-
-
-async def test_one_of_two_who_save_the_same_epoch_is_first(store: MongoStore) -> None:
-    for epoch in range(1, 6):
-        saved = await asyncio.gather(*(store.state.save_flag(Flag("video", who, epoch)) for who in "abcd"))
-        assert sum(saved) == 1
-        assert [flag.stage for flag in await store.state.flags()] == ["abcd"[saved.index(True)]]
-
-
-async def test_replicas_beat_and_are_forgotten(store: MongoStore) -> None:
-    await store.state.beat(Replica("one", {"video": 3}))
-    await store.state.beat(Replica("two", {}))
-    await store.state.beat(Replica("one", {"account": 4}))
-    one, two = await store.state.replicas()
-    assert (one.id, one.epochs, two.id, two.epochs) == ("one", {"account": 4}, "two", {})
-    assert 0 <= one.age < 60
-    await store.state.forget_replica("one")
-    assert [replica.id for replica in await store.state.replicas()] == ["two"]
-
-
-async def test_audit(store: MongoStore, raw: Database) -> None:
-    await store.state.audit({"entity": "video", "who": "ada", "action": "set"})
-    [entry] = await raw.strangler_audit.find({}, {"_id": 0}).to_list()
-    assert isinstance(entry.pop("at"), datetime)
-    assert entry == {"entity": "video", "who": "ada", "action": "set"}
+# Starting
 
 
 async def test_a_store_that_was_away_at_the_start_prepares_itself(mongo_database: str, raw: Database) -> None:
     store = MongoStore(mongo_database, collections())
     document = account("0xa")
-    assert (await store.apply("account", 1, {document["id"]: document})).written == {document["id"]}
+    with pytest.raises(Stale) as raised:
+        await store.apply("account", 0, 1, {document["id"]: document})
+    assert raised.value.term == -1
     assert store.is_replica_set
     assert "strangler_fences" in await raw.list_collection_names()
+    await store.turn("account", 0)
+    assert (await store.apply("account", 0, 1, {document["id"]: document})).written == {document["id"]}
     await store.disconnect()
 
 
@@ -584,7 +498,7 @@ async def test_two_who_prepare_at_once(mongo_database: str) -> None:
     stores = [MongoStore(mongo_database, collections()) for _ in range(4)]
     await asyncio.gather(*(store.connect() for store in stores))
     tokens = [(await store.hold("account", [])).token for store in stores]
-    assert tokens == [1, 2, 3, 4]
+    assert tokens == list(range(tokens[0], tokens[0] + 4))
     for store in stores:
         await store.disconnect()
 
@@ -607,6 +521,6 @@ async def test_a_standalone_server_can_be_settled_from_but_not_to(server_folder:
         held = await store.hold("account", outcome.keys)
         assert (held.documents, held.clock) == ({document["id"]: document}, None)
         with pytest.raises(StandaloneServer):
-            await store.apply("account", 1, {document["id"]: document})
+            await store.apply("account", 1, 1, {document["id"]: document})
         with pytest.raises(StreamLost):
             await store.changes(replica="replica-1").open()

@@ -10,6 +10,7 @@ from adapters.engine.errors import (
     TransactionClosed,
     Unavailable,
     UniqueViolation,
+    Unreadable,
     ValueRefused,
     WriteConflict,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "TransactionClosed",
     "Unavailable",
     "UniqueViolation",
+    "Unreadable",
     "ValueRefused",
     "WriteConflict",
 ]

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+# The driver's words for a connection that had been there, and PostgreSQL's codes for one that never was.
+_LOST_UNDERWAY: Final = frozenset({"ConnectionClosed", "SocketTimeout"})
+_NEVER_CONNECTED: Final = frozenset({"08001", "08004", "57P03"})
+
 
 class EngineError(Exception):
     """A call failed. `code` is Prisma's (P2002 …) or none, `sqlstate` PostgreSQL's where it was the one to refuse.
@@ -50,7 +54,9 @@ class Unavailable(EngineError):
 
     @property
     def sent(self) -> bool:
-        return self.meta.get("kind") == "ConnectionClosed" or (self.sqlstate or "").startswith("57P")
+        if self.code == "P1017" or self.meta.get("kind") in _LOST_UNDERWAY:
+            return True
+        return (self.sqlstate or "").startswith(("57P", "08")) and self.sqlstate not in _NEVER_CONNECTED
 
 
 class UniqueViolation(EngineError):
@@ -79,6 +85,10 @@ class Invalid(EngineError):
 
 class ValueRefused(EngineError):
     """The database refused a value: too long, out of range, null where it must not be, malformed. Nothing written."""
+
+
+class Unreadable(EngineError):
+    """The call was done, but what it answered is more than its reader takes."""
 
 
 class WriteConflict(EngineError):
@@ -128,15 +138,18 @@ _BY_SQLSTATE: Final[Mapping[str, type[EngineError]]] = {
     "23001": ForeignKeyViolation,
     "40001": WriteConflict,
     "40P01": WriteConflict,
+    "P0001": ValueRefused,  # raised by a trigger
 }
 
-# Classes of SQLSTATE: connection exception, insufficient resources, operator intervention; data and integrity errors.
+# Classes of SQLSTATE: connection exception, insufficient resources, operator intervention; data and integrity errors, and
+# what is too large for an index or a row.
 _BY_CLASS: Final[Mapping[str, type[EngineError]]] = {
     "08": Unavailable,
     "53": Unavailable,
     "57": Unavailable,
     "22": ValueRefused,
     "23": ValueRefused,
+    "54": ValueRefused,
 }
 
 # The driver's own words, which a raw query's error has under the one code of raw queries.

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
 import orjson
 
-from adapters.engine.errors import EngineGone, EngineTimeout, Invalid, Unavailable, engine_error
+from adapters.engine.errors import EngineGone, EngineTimeout, Invalid, Unavailable, Unreadable, engine_error
 
 LONGEST: Final = 64 * 2**20  # bytes of a request, as the engine takes them
+_ID: Final = re.compile(rb' ?\{"id":(\d+),')  # what every reply begins with
 _UNUSUAL: Final = 0x20  # a reply that starts with a space asks for a reader of integers beyond 64 bits, and of NaN
 
 
@@ -27,11 +29,22 @@ class Link(asyncio.Protocol):
         self._outgoing: list[bytes] = []
         self._incoming: list[bytes] = []
         self._transport: asyncio.Transport | None = None
+        self._heard = self._loop.time()
         self.lost: asyncio.Future[None] = self._loop.create_future()
 
     @property
     def in_flight(self) -> int:
         return len(self._pending)
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the engine was last heard of."""
+        return self._loop.time() - self._heard
+
+    @property
+    def ended(self) -> bool:
+        """Nothing can be sent any more; `lost` follows."""
+        return self._transport is None or self._transport.is_closing()
 
     def request(self, body: dict[str, Any], timeout: float) -> asyncio.Future[Any]:
         """Send a request; the future is its result or its EngineError. Raises Invalid or Unavailable at once.
@@ -42,6 +55,9 @@ class Link(asyncio.Protocol):
             raise EngineGone("the engine's connection has ended", sent=False)
         if len(self._pending) >= self._limit:
             raise Unavailable(f"{self._limit} calls are in flight already", code="BUSY")
+        if self._transport.get_write_buffer_size() > LONGEST:
+            # Calls that nobody waits for any more are among them: the number in flight does not bound these.
+            raise Unavailable("the engine does not take what it is sent", code="BUSY")
         self._last_id += 1
         id = body["id"] = self._last_id
         try:
@@ -61,6 +77,7 @@ class Link(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
+        self._heard = self._loop.time()
         first, *rest = data.split(b"\n")
         self._incoming.append(first)
         if not rest:
@@ -91,7 +108,14 @@ class Link(asyncio.Protocol):
             self._outgoing.clear()
 
     def _receive(self, line: bytes) -> None:
-        reply = json.loads(line) if line[0] == _UNUSUAL else orjson.loads(line)
+        try:
+            reply = json.loads(line) if line[0] == _UNUSUAL else orjson.loads(line)
+        except (ValueError, RecursionError):
+            # PostgreSQL keeps JSON that is nested deeper than any reader here goes: only who asked for it is told.
+            begun = _ID.match(line)
+            if begun is None:
+                raise
+            reply = {"id": int(begun[1])}
         entry = self._pending.pop(reply["id"], None)
         if entry is None:
             return  # its caller had given up
@@ -99,7 +123,9 @@ class Link(asyncio.Protocol):
         timer.cancel()
         if future.done():
             return
-        if "error" in reply:
+        if len(reply) == 1:
+            future.set_exception(Unreadable("holds JSON that is nested too deep to be read"))
+        elif "error" in reply:
             future.set_exception(engine_error(reply["error"], self._constraints()))
         else:
             future.set_result(reply["result"])

@@ -21,14 +21,17 @@ _LONGEST_SOCKET: Final = 100  # a Unix socket's path must fit into 108 bytes, on
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What an engine process is told: seconds, connections, calls; `client` is the folder of a JavaScript client."""
+    """What an engine process is told: seconds, connections, calls; `client` is the folder of a JavaScript client, `owner`
+    the replica that PostgreSQL shall know its connections by."""
 
     database_url: str
     pool: int = 10
+    connect: float = 3.0
     timeout: float = 10.0
     limit: int = 4096
     node: Path | None = None
     client: Path | None = None
+    owner: str = ""
     start_timeout: float = 20.0
     grace: float = 5.0
 
@@ -39,7 +42,9 @@ class Settings:
             | client
             | {
                 "DATABASE_URL": self.database_url,
+                "STRANGLER_OWNER": self.owner,
                 "STRANGLER_POOL": str(self.pool),
+                "STRANGLER_CONNECT_MS": str(int(self.connect * 1000)),
                 "STRANGLER_TIMEOUT_MS": str(int(self.timeout * 1000)),
                 "STRANGLER_IN_FLIGHT": str(self.limit),
                 "STRANGLER_GRACE_MS": str(int(self.grace * 1000)),
@@ -97,6 +102,11 @@ class EngineProcess:
         """The exit status, negative for a signal; None while it runs."""
         return self._process.returncode
 
+    def kill(self) -> None:
+        """At once; `stop` it all the same."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+
     async def stop(self) -> None:
         """It finishes what is in flight and ends; what takes longer than its grace is killed."""
         with contextlib.suppress(ProcessLookupError):
@@ -105,8 +115,7 @@ class EngineProcess:
             async with asyncio.timeout(self._grace + 1):
                 await self._process.wait()
         except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+            self.kill()
             await self._process.wait()
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)

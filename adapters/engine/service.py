@@ -61,18 +61,25 @@ class Engine:
         database_url: str,
         *,
         pool: int = 10,
+        connect: float = 3.0,
         timeout: float = 10.0,
         node: Path | None = None,
         client: Path | None = None,
         schema: Schema | None = None,
         limit: int = 4096,
         patience: float = 1.0,
+        owner: str = "",
+        silence: float = 30.0,
     ) -> None:
-        """`timeout` bounds a call, a statement and the wait for one of `pool` connections; `limit` the calls in flight;
-        `patience` a call's wait for an engine that is being restarted. `client` and `schema` name others than ours."""
-        self._settings = Settings(database_url, pool, timeout, limit, node, client)
+        """`timeout` bounds a call and a statement, `connect` the wait for one of `pool` connections; `limit` the calls in
+        flight; `patience` a call's wait for an engine that is being restarted. `client` and `schema` name others than ours.
+        `owner` is the replica by which PostgreSQL knows the connections: see `PrismaState.forget_replica`.
+        A process that says nothing at all for `silence` seconds is replaced."""
+        self.owner = owner
+        self._settings = Settings(database_url, pool, connect, timeout, limit, node, client, owner)
         self._given_schema = schema
         self._patience = patience
+        self._silence = silence
         self._process: EngineProcess | None = None
         self._link: Link | None = None
         self._up = asyncio.Event()
@@ -174,8 +181,8 @@ class Engine:
         return int(await self._raw("executeRaw", sql, params, tx))
 
     async def metrics(self) -> dict[str, Any]:
-        """calls, errors, refused, inFlight, transactions, pool {size, total, idle, waiting}, memory (bytes), uptime (s)
-        of the process, and `restarts`."""
+        """calls, errors, refused, inFlight, transactions, pool {size, total, idle, waiting, lost}, memory (bytes),
+        uptime (s) of the process, and `restarts`."""
         counted: dict[str, Any] = await self._request({"action": "metrics"})
         return counted | {"restarts": self.restarts}
 
@@ -188,18 +195,22 @@ class Engine:
         return [_rows(r) if c.action == "queryRaw" else r for c, r in zip(calls, results, strict=True)]
 
     async def _request(self, body: dict[str, Any], seconds: float | None = None) -> Any:
-        link = self._link or await self._revived()
+        link = self._link
+        if link is None or link.ended:
+            link = await self._revived()
         return await link.request(body, seconds or self._settings.timeout)
 
     async def _revived(self) -> Link:
         if self._supervisor is None:
             raise EngineGone("the engine is not connected", sent=False)
+        if self._link is not None:
+            self._up.clear()  # it has ended, and its supervisor does not know yet
         try:
             async with asyncio.timeout(self._patience):
                 await self._up.wait()
         except TimeoutError:
             raise EngineGone(f"the engine did not come back within {self._patience:g} s", sent=False) from None
-        if self._link is None:
+        if self._link is None or self._link.ended:
             raise EngineGone("the engine went away again", sent=False)
         return self._link
 
@@ -227,13 +238,26 @@ class Engine:
         if link is not None:
             link.close()
 
+    async def _watch(self, link: Link) -> None:
+        """Return when the link is lost. A process that hangs loses it only when it is killed."""
+        pause = self._silence / 3
+        while not (await asyncio.wait([link.lost], timeout=pause))[0]:
+            if link.silence < pause:
+                continue
+            try:
+                await link.request({"action": "metrics"}, pause)
+            except EngineError:
+                if link.silence > self._silence and self._process is not None:
+                    log.error("engine_silent", seconds=round(link.silence, 1), restarts=self.restarts)
+                    self._process.kill()
+
     async def _supervise(self) -> None:
         """Bring the process back whenever it is lost, ever more slowly while it does not stay."""
         pause = _FIRST_PAUSE
         while True:
             if self._link is not None:
                 born = asyncio.get_running_loop().time()
-                await asyncio.shield(self._link.lost)
+                await self._watch(self._link)
                 status = self._process.status if self._process else None
                 await self._stop()
                 log.warning("engine_lost", status=status, restarts=self.restarts)

@@ -11,6 +11,7 @@ from config.schema import load_schema
 from config.settings import read_settings
 from examples.proxim8.stand import Stand
 from proxy.app import Stores, build_stores, parents_of
+from proxy.command import coordinator
 from proxy.cutover import Cutover
 from proxy.flags import Flags
 from proxy.settle import Settler
@@ -32,14 +33,14 @@ async def reach(proxim8: Stand) -> AsyncIterator[Reach]:
     config = load(settings.config, proxim8.environment, schema)
     reached = build_stores(config, settings, schema)
     parents = parents_of(config, schema)
-    flags = Flags(config.entities, reached.by_side().values())
+    flags = Flags(config.entities, reached.by_side())
     try:
         await asyncio.gather(*(store.connect() for store in reached.by_side().values()))
         yield Reach(
             config,
             reached,
             flags,
-            Cutover(config.entities, reached.by_side(), parents),
+            coordinator(config, reached, schema),
             Settler(reached.by_side(), flags, parents),
         )
     finally:

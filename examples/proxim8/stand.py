@@ -76,6 +76,7 @@ async def stand(
             "STRANGLER_PORT": url.rpartition(":")[2],
             "STRANGLER_ADMIN_PORT": "0",
             "STRANGLER_LOG": "json",
+            "STRANGLER_DRAIN": "0",
             **(settings or {}),
         }
         argv: list[str | Path] = [Path(sys.executable).with_name("strangler"), "serve"]

@@ -57,7 +57,14 @@ async function fresh(names, io, again) {
   }
 }
 
+// pg's words for: none of the pool came free; and for one that could not be made, by the pool's clock or by its own.
+const NO_CONNECTION = new Set([
+  'timeout exceeded when trying to connect',
+  'Connection terminated due to connection timeout',
+  'timeout expired',
+])
 const UNREACHABLE = new Set(['ENOENT', 'EACCES', 'EPIPE', 'EHOSTUNREACH', 'ENETUNREACH', 'EAI_AGAIN'])
+const CONNECTING = new Set(['connect', 'getaddrinfo'])
 
 /** Gives a name to the failures to reach the database that the driver adapter passes on as they are. */
 async function guarded(io) {
@@ -65,8 +72,12 @@ async function guarded(io) {
     return await io()
   } catch (error) {
     if (error instanceof DriverAdapterError) throw error
-    if (error.message === 'timeout exceeded when trying to connect') throw new PoolTimeout()
-    if (UNREACHABLE.has(error.code)) throw new DriverAdapterError({ kind: 'DatabaseNotReachable', host: error.address })
+    if (NO_CONNECTION.has(error.message)) throw new PoolTimeout()
+    if (UNREACHABLE.has(error.code)) {
+      // On a connection that was there, a statement may have gone out before.
+      const kind = CONNECTING.has(error.syscall) ? 'DatabaseNotReachable' : 'ConnectionClosed'
+      throw new DriverAdapterError({ kind, host: error.address })
+    }
     if (/^Connection terminated|^Client has encountered a connection error/.test(error.message)) {
       throw new DriverAdapterError({ kind: 'ConnectionClosed' })
     }

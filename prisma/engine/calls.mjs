@@ -109,11 +109,11 @@ export class Calls {
   }
 
   #metrics() {
-    const { totalCount, idleCount, waitingCount } = this.#pool
+    const { totalCount, idleCount, waitingCount, lost } = this.#pool
     return {
       ...this.#counts,
       transactions: this.transactions.size,
-      pool: { size: this.#pool.options.max, total: totalCount, idle: idleCount, waiting: waitingCount },
+      pool: { size: this.#pool.options.max, total: totalCount, idle: idleCount, waiting: waitingCount, lost },
       memory: process.memoryUsage().rss,
       uptime: process.uptime(),
     }

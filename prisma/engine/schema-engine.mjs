@@ -14,14 +14,20 @@ const TEXT = 25
 class CataloguePool extends pg.Pool {
   async query(...args) {
     const result = await super.query(...args)
-    for (const field of result.fields) if (field.dataTypeID === CHAR) field.dataTypeID = TEXT
+    const answers = Array.isArray(result) ? result : [result] // a script has one a statement
+    for (const { fields } of answers) for (const field of fields) if (field.dataTypeID === CHAR) field.dataTypeID = TEXT
     return result
   }
 }
 
 /** What reaches the database at `url` and, where only the migrations are to speak, an empty one beside it. */
 function adapterFactory(url, pool) {
-  const connect = (external) => new PrismaPg(external, { disposeExternalPool: true }).connect()
+  const connect = async (external) => {
+    const adapter = await new PrismaPg(external, { disposeExternalPool: true }).connect()
+    // The adapter's own cuts a script at each semicolon, those within a function too. Sent whole, it happens whole or not.
+    adapter.executeScript = (script) => external.query(script).then(() => {}, (error) => adapter.onError(error))
+    return adapter
+  }
   return {
     provider: 'postgres',
     adapterName: '@prisma/adapter-pg',
