@@ -4,7 +4,7 @@ PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	"$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && exit; \
 	done; echo python3)
 
-.PHONY: demo test lint bench lock clean setup
+.PHONY: demo test lint bench faults lock clean setup
 
 # Five entities walk through all six stages under traffic, on real servers. ARGS=--keep leaves it running.
 demo: setup
@@ -22,6 +22,11 @@ lint: setup
 bench: setup
 	@$(PYTHON) bootstrap.py bench
 	@.venv/bin/python -m bench $(ARGS)
+
+# Everything dies, hangs or is cut off under load, and nothing is lost: 45 minutes, or one campaign: make faults C=kill.
+# C=lag and C=memory are measured only when asked for. ARGS="--share 0.1" is a tenth of it.
+faults: setup
+	@.venv/bin/python -m tests.faults $(C) $(ARGS)
 
 # Writes requirements/*.txt anew from pyproject.toml.
 lock: setup

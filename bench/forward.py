@@ -96,6 +96,7 @@ async def _proxy(folder: Path, databases: Stores, old: str) -> AsyncIterator[int
         "STRANGLER_CONFIG": str(CONFIG),
         "STRANGLER_PORT": str(port),
         "STRANGLER_ADMIN_PORT": "0",
+        "STRANGLER_DRAIN": "0",
     }
     command: list[str | Path] = [Path(sys.executable).with_name("strangler"), "serve"]
     async with program("proxy", command, folder=folder, cwd=ROOT, env=environment, ready_line='"serving"'):

@@ -17,35 +17,51 @@ from adapters.mapping import Mapper
 from adapters.marking import Transactions
 from adapters.mongo import Collection, MongoStore
 from adapters.prisma_models import PrismaStore, Table
-from adapters.side import SideError, SideName, Store
+from adapters.side import SideName, Store
 from comparators.rules import Rules
 from config.model import Config
 from config.schema import Schema
 from config.settings import Settings
 from proxy.admin import Admin
+from proxy.both import GRACE
+from proxy.breaker import Breakers
 from proxy.claims import compile_claims
+from proxy.confirm import Confirmations
+from proxy.connect import Connections
 from proxy.dispatch import Dispatch
-from proxy.flags import Flags
+from proxy.flags import MARGIN, Flags
 from proxy.follow import Follower
 from proxy.forward import Forwarder, expect_later
 from proxy.freshness import Freshness
 from proxy.gate import Gate
 from proxy.idle import Aside, Idle
+from proxy.lease import Lease
 from proxy.metrics import Metrics
+from proxy.noted import Noted
 from proxy.perform import Performer
 from proxy.presence import Presence
+from proxy.quarantine import Quarantines
+from proxy.readiness import Readiness
 from proxy.reads import Reads
 from proxy.replicator import Replicator
 from proxy.reports import Reports
 from proxy.settle import Parents, Settler
 from proxy.shadow import Shadow
-from proxy.sweep import Sweep
+from proxy.steps import Reached, unnoticed
+from proxy.sweep import Sweep, parents_first
+from proxy.tally import Tally
 from proxy.upstream import Timeouts
 from proxy.upstreams import Endpoints, urls
 from proxy.wallet import Wallets
 from proxy.writes import Writes
 
 log = structlog.get_logger()
+
+_OWN_CALLS: Final = 100
+"""Connections to one old server for what the proxy asks by itself: comparisons, and the calls of handlers."""
+
+_AWAY: Final = 0.2
+"""Seconds that a start waits for the flags of a store that has been waited for already."""
 
 _LAST_SETTLES: Final = 5.0
 """Seconds that a stopping proxy gives the settles of what it wrote; the marks of the rest stay for a sweep."""
@@ -64,14 +80,23 @@ class Stores:
         return {"legacy": self.legacy, "prisma": self.prisma}
 
 
-def build_stores(config: Config, settings: Settings, schema: Schema) -> Stores:
+def build_stores(config: Config, settings: Settings, schema: Schema, *, replica: str | None = None) -> Stores:
+    """`replica` names the proxy that they are for; a command has none."""
     models = {name: schema.models[entity.model] for name, entity in config.entities.items()}
     mappers = {name: Mapper(entity, models[name], schema) for name, entity in config.entities.items()}
     limits = config.limits
-    engine = Engine(settings.database_url, pool=settings.pool, timeout=limits.write.total_seconds(), schema=schema)
+    engine = Engine(
+        settings.database_url,
+        pool=settings.pool,
+        connect=limits.connect.total_seconds(),
+        timeout=limits.write.total_seconds(),
+        schema=schema,
+        owner=settings.replica,
+    )
     legacy = MongoStore(
         settings.mongo_url,
         {name: Collection(entity.collection, mappers[name]) for name, entity in config.entities.items()},
+        replica=replica,
         connect=limits.connect.total_seconds(),
         read=limits.read.total_seconds(),
         write=limits.write.total_seconds(),
@@ -96,27 +121,47 @@ def parents_of(config: Config, schema: Schema) -> Parents:
 class Proxy:
     """Every part of one running proxy, wired; `application()` is what a server runs."""
 
-    def __init__(self, config: Config, settings: Settings, schema: Schema) -> None:
+    def __init__(self, config: Config, settings: Settings, schema: Schema, *, reached: Reached = unnoticed) -> None:
+        """`reached` is told of each step of the protocol: for tests, which stop or kill the process there."""
         limits = config.limits
         self.settings = settings
         self.metrics = Metrics()
         self.reports = Reports()
-        self.stores = build_stores(config, settings, schema)
+        self.stores = build_stores(config, settings, schema, replica=settings.replica)
         by_side, mappers = self.stores.by_side(), self.stores.mappers
         idle = Idle()
-        self.flags = Flags(config.entities, by_side.values())
-        self.gates = {
-            entity: Gate(limits.hold.total_seconds() * 2, self.metrics.held.labels(entity))
-            for entity in config.entities
-        }
-        self.settler = Settler(by_side, self.flags, parents_of(config, schema))
+        self.readiness = Readiness(lambda: self.presence.holds())
+        hold = limits.hold.total_seconds()
+        self.flags = Flags(config.entities, by_side, hold=hold, who=settings.replica)
+        lease = Lease(lambda: self.flags.looked)
+        self.confirmations = Confirmations(lease, self.metrics)
+        # A held write waits until even a fence that its coordinator has abandoned has been taken back.
+        self.gates = {entity: Gate(2 * (hold + MARGIN), self.metrics.held.labels(entity)) for entity in config.entities}
+        parents = parents_of(config, schema)
+        self.settler = Settler(by_side, self.flags, parents, reached=reached)
+        quarantines = Quarantines(by_side)
         self.replicator = Replicator(
-            self.settler, by_side, self.flags, config.entities, idle, self.metrics, bound=limits.queue
+            self.settler,
+            by_side,
+            quarantines,
+            self.flags,
+            config.entities,
+            idle,
+            self.metrics,
+            bound=limits.queue,
+            reached=reached,
         )
         self.follower = Follower(
-            self.stores.legacy, self.flags, self.replicator, self.metrics, replica=settings.replica
+            self.stores.legacy,
+            by_side,
+            parents_first(parents),
+            self.flags,
+            self.replicator,
+            self.metrics,
+            replica=settings.replica,
+            reached=reached,
         )
-        freshness = Freshness(self.flags, self.gates, self.replicator, self.follower)
+        freshness = Freshness(self.flags, self.gates, by_side, self.replicator, self.follower, quarantines)
         self.forwarder = Forwarder(
             urls(config),
             timeouts=Timeouts(
@@ -124,14 +169,22 @@ class Proxy:
                 first_byte=limits.first_byte.total_seconds(),
                 idle=limits.idle.total_seconds(),
             ),
+            leaving=self.readiness.leaving,
         )
-        self.session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=True)
+        self.session = aiohttp.ClientSession(
+            # Bounded for each old server: one that hangs has no place that another one needs.
+            connector=aiohttp.TCPConnector(limit=0, limit_per_host=_OWN_CALLS),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=True,
+        )
         endpoints = Endpoints(config, mappers, self.forwarder, self.session)
+        self.breakers = Breakers(by_side, endpoints.sides(), self.metrics)
+        self.connections = Connections(by_side)
         wallets = self._wallets(config)
         transactions = Transactions(
             self.stores.engine, {entity.model: name for name, entity in config.entities.items()}
         )
-        performer = Performer(self.flags, self.gates, by_side, endpoints, mappers, transactions, wallets)
+        performer = Performer(self.flags, self.gates, by_side, endpoints, mappers, transactions, wallets, self.breakers)
         shadow = Shadow(
             self.flags,
             performer,
@@ -142,12 +195,47 @@ class Proxy:
         )
         self.comparing = Aside("compare", idle, self.metrics, bound=limits.queue)
         reads = Reads(
-            self.flags, endpoints, performer, freshness, shadow, self.comparing, self.metrics, bound=limits.body
+            self.flags,
+            endpoints,
+            performer,
+            freshness,
+            shadow,
+            self.comparing,
+            self.breakers,
+            self.metrics,
+            bound=limits.body,
         )
-        self.writes = Writes(self.flags, self.gates, endpoints, performer, self.replicator, self.follower, freshness)
-        self.sweep = Sweep(by_side, config.entities, self.replicator, write_deadline=limits.write)
+        noted = Noted(self.stores.legacy, self.replicator, freshness, bound=limits.body, reached=reached)
+        self.writes = Writes(
+            self.flags,
+            self.gates,
+            endpoints,
+            performer,
+            self.replicator,
+            self.follower,
+            freshness,
+            noted,
+            self.confirmations,
+            self.metrics,
+            reached=reached,
+        )
+        self.sweeps = [
+            Sweep(
+                side,
+                settings.replica,
+                by_side,
+                self.flags,
+                parents,
+                self.settler,
+                self.replicator,
+                quarantines,
+                self.metrics,
+                write_deadline=limits.write,
+            )
+            for side in by_side
+        ]
         self.presence = Presence(
-            settings.replica, self.flags, self.gates, self.replicator, self.follower, by_side.values()
+            settings.replica, self.flags, self.gates, by_side, lease, Tally(self.metrics.comparisons)
         )
         self.dispatch = Dispatch(
             compile_claims(config, mappers),
@@ -158,6 +246,7 @@ class Proxy:
             wallets,
             idle,
             self.metrics,
+            self.readiness.leaving,
             bound=limits.body,
         )
 
@@ -173,6 +262,7 @@ class Proxy:
             self.gates[rule.entity],
             self.replicator,
             self.follower,
+            self.confirmations,
         )
 
     def application(self) -> web.Application:
@@ -181,7 +271,14 @@ class Proxy:
         app.router.add_route("*", "/{path:.*}", self.dispatch.answer, expect_handler=expect_later)
         app.on_shutdown.append(self.forwarder.close_tunnels)
         app.cleanup_ctx.extend(
-            [self._with_stores, self._with_forwarding, self._with_settling, self._with_following, self._with_flags]
+            [
+                self._with_stores,
+                self._with_forwarding,
+                self._with_flags,
+                self._with_settling,
+                self._with_following,
+                self._with_writes,
+            ]
         )
         return app
 
@@ -191,47 +288,52 @@ class Proxy:
         return await (handler if request.raw_path.startswith("/") else self.dispatch.answer)(request)
 
     def admin(self) -> web.Application:
-        return Admin(self.metrics, self.reports, self.stores.by_side()).application()
+        return Admin(self.metrics, self.reports, self.stores.by_side(), self.readiness).application()
 
     async def _with_stores(self, _: web.Application) -> AsyncIterator[None]:
-        """A store that is away does not keep the proxy from starting: its drivers go on trying."""
-        for side, store in self.stores.by_side().items():
-            try:
-                await store.connect()
-            except SideError as error:
-                log.error("store_away", side=side, cause=str(error))
+        await self.connections.start()
         yield
-        for store in self.stores.by_side().values():
-            await store.disconnect()
+        await self.breakers.stop()
+        await self.connections.stop()
 
     async def _with_forwarding(self, _: web.Application) -> AsyncIterator[None]:
         yield
         await self.forwarder.close()
         await self.session.close()
 
+    async def _with_flags(self, _: web.Application) -> AsyncIterator[None]:
+        """In the registry from before the first write until after the last settle. A store that is away does not keep the
+        proxy from starting, nor, until a probe finds it, any read waiting."""
+        await self.flags.refresh(grace=_AWAY if self.connections.away else GRACE)
+        self.flags.start()
+        await self.presence.start()
+        for side in self.connections.away:
+            log.error("store_away", side=side)
+            self.breakers.store(side).trip("away at the start")
+        yield
+        await self.presence.stop()
+        await self.flags.stop()
+
     async def _with_settling(self, _: web.Application) -> AsyncIterator[None]:
-        await self.flags.refresh()
         self.replicator.start()
         self.comparing.start()
-        self.sweep.start()
+        for sweep in self.sweeps:
+            sweep.start()
         yield
-        await self.sweep.stop()
+        await asyncio.gather(*(sweep.stop() for sweep in self.sweeps))
         await self.comparing.stop()
         await self._settle_the_last()
         await self.replicator.stop()
 
     async def _with_following(self, _: web.Application) -> AsyncIterator[None]:
-        await self.follower.start()
+        away = "legacy" in self.connections.away
+        await (self.follower.start(patience=0) if away else self.follower.start())
         yield
         await self.follower.stop()
 
-    async def _with_flags(self, _: web.Application) -> AsyncIterator[None]:
-        self.flags.start()
-        self.presence.start()
+    async def _with_writes(self, _: web.Application) -> AsyncIterator[None]:
         yield
         await self.writes.finished()
-        await self.presence.stop()
-        await self.flags.stop()
 
     async def _settle_the_last(self) -> None:
         try:

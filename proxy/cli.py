@@ -1,13 +1,10 @@
-"""The command line: `strangler serve`, `flag`, `check`, `backfill`, `demo`."""
+"""The command line: `strangler serve`, `flag`, `quarantine`, `check`, `backfill`, `demo`."""
 
 from __future__ import annotations
 
 import asyncio
-import getpass
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -15,7 +12,6 @@ from typing import Annotated, Any, Final
 import typer
 import uvloop
 from rich.console import Console
-from rich.table import Table as RichTable
 from typer.exceptions import TyperException
 
 from adapters.mapping import RuleError
@@ -23,13 +19,16 @@ from adapters.mongo import existing_collections
 from adapters.side import SideError
 from config.faults import ConfigError
 from config.load import load
-from config.model import Config, Stage
-from config.schema import Schema, SchemaMissing, load_schema
-from config.settings import Settings, SettingsError, read_settings
+from config.model import Config
+from config.schema import Schema, SchemaMissing
+from config.settings import Settings, SettingsError
 from proxy import events
-from proxy.app import Stores, build_stores, parents_of
+from proxy.app import parents_of
 from proxy.backfill import NotSettling, backfill
-from proxy.cutover import Cutover, Refused
+from proxy.cli_flag import flag_app
+from proxy.cli_quarantine import quarantine_app
+from proxy.command import ConfigFile, Mistake, connected, read
+from proxy.cutover import Refused
 from proxy.flags import Flags
 from proxy.settle import Settler
 
@@ -40,14 +39,8 @@ _OURS: Final = "strangler_"
 """What the names of the proxy's own collections begin with: they tell nothing of the service's."""
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Moves live traffic from MongoDB to Prisma.")
-flag_app = typer.Typer(no_args_is_help=True, help="Show and change the entities' flags.")
 app.add_typer(flag_app, name="flag")
-
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="The configuration file [env: STRANGLER_CONFIG]")]
-
-
-class Mistake(Exception):
-    """What was asked cannot be done as it was asked: one line, exit status 2."""
+app.add_typer(quarantine_app, name="quarantine")
 
 
 def main() -> None:
@@ -73,16 +66,9 @@ def _say(text: str) -> None:
         sys.stderr.write(f"strangler: {line}\n")
 
 
-def _read(config: Path | None) -> tuple[Config, Settings, Schema]:
-    environ: Mapping[str, str] = os.environ if config is None else {**os.environ, "STRANGLER_CONFIG": str(config)}
-    settings = read_settings(environ)
-    schema = load_schema()
-    return load(settings.config, environ, schema), settings, schema
-
-
 def _read_with_collections(config: Path | None) -> tuple[Config, Settings, Schema]:
     """The same, checked against the database as well, where there is one with anything in it to be checked against."""
-    found, settings, schema = _read(config)
+    found, settings, schema = read(config)
     existing = uvloop.run(existing_collections(settings.mongo_url)) or set()
     if any(not name.startswith(_OURS) for name in existing):
         found = load(settings.config, os.environ, schema, existing)
@@ -102,8 +88,9 @@ def serve(
     config: ConfigFile = None,
     host: Annotated[str | None, typer.Option(help="The address to listen on")] = None,
     port: Annotated[int | None, typer.Option(help="The port to listen on; 0 takes any that is free")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="How many processes serve, each a replica of its own")] = 1,
 ) -> None:
-    """Run the proxy."""
+    """Run the proxy. SIGTERM stops it gracefully; with workers, SIGHUP replaces them by new ones."""
     from proxy import serve as server  # the web server is not needed by the other commands
 
     found, settings, schema = _read_with_collections(config)
@@ -111,77 +98,16 @@ def serve(
     settings = settings.model_copy(update=changes)
     events.configure(settings.log, settings.log_level)
     try:
-        uvloop.run(server.serve(found, settings, schema))
+        if workers == 1:
+            uvloop.run(server.serve(found, settings, schema))
+            return
+        from proxy import workers as master  # neither is gunicorn by one process alone
+
+        status = master.serve(found, settings, schema, workers)
     except server.NotListening as error:
         _say(str(error))
-        raise typer.Exit(_FAILED) from None
-
-
-@flag_app.command("list")
-def flag_list(config: ConfigFile = None) -> None:
-    """Show where every entity stands."""
-    _with_cutover(config, _show_flags)
-
-
-@flag_app.command("set")
-def flag_set(
-    entity: Annotated[str, typer.Argument(help="The entity, by its name in the configuration")],
-    stage: Annotated[str | None, typer.Argument(help="The next stage, or the one before")] = None,
-    config: ConfigFile = None,
-    serve: Annotated[
-        int | None, typer.Option(min=0, max=100, help="Percent of keys served by prisma at shadow")
-    ] = None,
-    sample: Annotated[int | None, typer.Option(min=0, max=100, help="Percent of reads that are compared")] = None,
-) -> None:
-    """Move an entity one stage onward or back, or change what share is served or compared."""
-    if stage is None and serve is None and sample is None:
-        raise Mistake(f"flag set {entity}: nothing to change; expected a stage, --serve or --sample")
-    if stage is not None and stage not in set(Stage):
-        raise Mistake(f"flag set {entity}: unknown stage {stage}; expected one of {', '.join(Stage)}")
-
-    async def change(cutover: Cutover) -> None:
-        console = Console()
-        who = getpass.getuser()
-        if serve is not None or sample is not None:
-            flag = await cutover.tune(entity, who, serve=serve, sample=sample)
-            console.print(f"{entity}: serve {flag.serve} %, sample {flag.sample} %, epoch {flag.epoch}")
-        if stage is not None:
-            async for step in cutover.flip(entity, Stage(stage), who):
-                console.print(step)
-
-    _with_cutover(config, change)
-
-
-async def _show_flags(cutover: Cutover) -> None:
-    table = RichTable("entity", "stage", "serve", "sample", "epoch", "changed", "by")
-    for flag in (await cutover.flags()).values():
-        stage = flag.stage if flag.target is None else f"{flag.stage} -> {flag.target} (fenced)"
-        when = f"{flag.changed_at:%Y-%m-%d %H:%M:%S}" if flag.changed_at else ""
-        table.add_row(flag.entity, stage, f"{flag.serve} %", f"{flag.sample} %", str(flag.epoch), when, flag.changed_by)
-    Console().print(table)
-
-
-def _with_cutover(config: Path | None, job: Callable[[Cutover], Awaitable[None]]) -> None:
-    found, settings, schema = _read(config)
-    events.configure("console", "error")
-
-    async def run() -> None:
-        async with connected(found, settings, schema) as stores:
-            await job(Cutover(found.entities, stores.by_side(), parents_of(found, schema)))
-
-    uvloop.run(run())
-
-
-@asynccontextmanager
-async def connected(config: Config, settings: Settings, schema: Schema) -> AsyncIterator[Stores]:
-    """Both stores, for the time of a command; one that is away is known by what it is asked."""
-    stores = build_stores(config, settings, schema)
-    sides = stores.by_side().values()
-    try:
-        await asyncio.gather(*(side.connect() for side in sides), return_exceptions=True)
-        yield stores
-    finally:
-        await asyncio.gather(*(side.disconnect() for side in sides))
+        status = _FAILED
+    raise typer.Exit(status)
 
 
 @app.command("backfill")
@@ -189,7 +115,7 @@ def backfill_command(
     entities: Annotated[list[str], typer.Argument(help="The entities, parents first")], config: ConfigFile = None
 ) -> None:
     """Settle everything that the primary of an entity holds: what was there before dualwrite."""
-    found, settings, schema = _read(config)
+    found, settings, schema = read(config)
     for entity in entities:
         if entity not in found.entities:
             raise Mistake(f"backfill: unknown entity {entity}; expected one of {', '.join(found.entities)}")
@@ -199,7 +125,7 @@ def backfill_command(
         console = Console()
         clean = True
         async with connected(found, settings, schema) as stores:
-            flags = Flags(found.entities, stores.by_side().values())
+            flags = Flags(found.entities, stores.by_side())
             await flags.refresh()
             settler = Settler(stores.by_side(), flags, parents_of(found, schema))
             for entity in entities:

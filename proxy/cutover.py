@@ -1,95 +1,141 @@
 """Changing a flag: one stage at a time, and fenced where the step moves the primary.
 
-The coordinator is whoever runs the command; it holds nothing that matters. Its steps are those of the design: publish the
-flag fenced, wait until every replica has drained and acknowledged, publish the new stage, the new primary's store first.
+The coordinator is whoever runs the command. It holds nothing that matters: each of its steps leaves a state that another
+one, or the replicas by themselves, finish or take back.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Final
 
-from adapters.side import Flag, Replica, SideError, SideName, State, Store
+import structlog
+
+from adapters.mongo import MongoStore
+from adapters.side import Flag, SideError, SideName, Store
 from config.model import Entity, Stage
-from proxy.flags import configured, newest, read_flags
-from proxy.presence import LEASE
+from proxy.arbiter import Arbiter
+from proxy.both import ask_both
+from proxy.drain import Drain
+from proxy.flags import HOLD, MARGIN, configured, newest, read_flags
+from proxy.flip import Flip, Reached, Refused, unnoticed
+from proxy.guards import Guards, Move, Verdict
 from proxy.settle import Parents
 from proxy.stages import MEANINGS, is_step, moves_primary, neighbours
 
-DEADLINE: Final = 5.0
-"""Seconds that a flip may hold writes; past them the flag goes back as it was."""
-_LOOK: Final = 0.02
+__all__ = ["Cutover", "Refused"]
 
+log = structlog.get_logger()
 
-class Refused(Exception):
-    """The flag stays as it is; the message says why and what would be accepted."""
+_NOTE: Final = 2000
 
 
 class Cutover:
     """Reads and changes flags in both stores."""
 
-    def __init__(self, entities: Mapping[str, Entity], stores: Mapping[SideName, Store], parents: Parents) -> None:
+    def __init__(
+        self,
+        entities: Mapping[str, Entity],
+        stores: Mapping[SideName, Store],
+        parents: Parents,
+        legacy: MongoStore,
+        *,
+        hold: float = HOLD,
+        reached: Reached = unnoticed,
+    ) -> None:
+        """`hold`: seconds that a flip may hold an entity's writes."""
         self._entities = entities
         self._stores = stores
         self._parents = parents
+        self._arbiter = Arbiter(stores)
+        self._drain = Drain(stores, legacy)
+        self._guards = Guards(stores, legacy)
+        self._hold = hold
+        self._reached = reached
 
     async def flags(self) -> dict[str, Flag]:
-        return newest(await read_flags(self._stores.values()), configured(self._entities))
+        return newest(await read_flags(self._stores), configured(self._entities))
 
     async def tune(self, entity: str, who: str, *, serve: int | None = None, sample: int | None = None) -> Flag:
-        """Change what share is served by the secondary, or compared; the stage stays."""
-        now = await self._settled_flag(entity)
+        """Change what share is served by the secondary, or compared; the stage stays. Raises Refused and SideError."""
+        now = await self._standing(entity, who)
         flag = replace(
-            now,
-            epoch=now.epoch + 1,
+            _next(now, who),
             serve=now.serve if serve is None else serve,
             sample=now.sample if sample is None else sample,
-            changed_by=who,
         )
-        await self._publish(flag)
+        await self._decide(now, flag)
         return flag
 
-    async def flip(self, entity: str, to: Stage, who: str, *, deadline: float = DEADLINE) -> AsyncIterator[str]:
-        """Move the entity to the next or previous stage; yields a line for each step done. Raises Refused."""
-        now = await self._settled_flag(entity)
+    async def flip(
+        self,
+        entity: str,
+        to: Stage,
+        who: str,
+        *,
+        force: bool = False,
+        reason: str = "",
+        deadline: float | None = None,
+    ) -> AsyncGenerator[str]:
+        """Move the entity to the next or previous stage; yields a line for each step done. `force` goes past the guards,
+        never past the fence. `deadline` shortens the time for which writes may be held. Raises Refused and SideError."""
+        now = await self._standing(entity, who)
         stage = Stage(now.stage)
         self._check_step(entity, stage, to)
         await self._check_relatives(entity, to)
-        if not moves_primary(stage, to):
-            await self._publish(replace(now, stage=to.value, epoch=now.epoch + 1, changed_by=who))
-            await self._audit(entity, who, now, to, "set")
-            yield f"{entity}: {stage} -> {to}, epoch {now.epoch + 1}"
+        if moves_primary(stage, to):
+            hold = self._hold if deadline is None else min(deadline, self._hold)
+            verdicts = await self._pass_guards(Move(entity, stage, to), force=force)
+            note = _note(reason, [*verdicts] if force else [])
+            flip = Flip(self._stores, self._arbiter, self._drain, now, to, who, hold=hold, reached=self._reached)
+            async with aclosing(self._flip(flip, now, to, who, note, force=force)) as steps:
+                async for line in steps:
+                    yield line
             return
-        if not await self._live():
-            raise Refused(f"no proxy is running: one has to drain what {entity} still has under way before {to}")
-        fenced = replace(now, target=to.value, epoch=now.epoch + 1, changed_by=who)
+        flag = replace(_next(now, who), stage=to.value)
+        away = await self._decide(now, flag)
+        await self._audit(now, flag, to, "set", _note(reason, []))
+        yield f"{entity}: {stage} -> {to}, epoch {flag.epoch}"
+        for side in away:
+            yield f"{entity}: {side} is away, and hears of it when it is back"
+
+    async def cancel(self, entity: str, who: str) -> Flag:
+        """Take back the flip that the entity is in, whoever began it. Raises Refused where there is none, or it was done at
+        that moment, and SideError."""
+        self._check_known(entity)
+        now = (await self.flags())[entity]
+        if now.target is None:
+            raise Refused(f"{entity} is not being moved: it is at {now.stage}")
+        if not await self._arbiter.take_back(now, who, cause="cancelled"):
+            stands = (await self.flags())[entity]
+            raise Refused(f"too late: {stands.changed_by} has left {entity} at {stands.stage}, epoch {stands.epoch}")
+        flag = (await self.flags())[entity]
+        await self._audit(now, flag, Stage(now.stage), "cancel", "")
+        return flag
+
+    async def _flip(self, flip: Flip, now: Flag, to: Stage, who: str, note: str, *, force: bool) -> AsyncGenerator[str]:
         try:
-            await self._publish(fenced)
-            yield f"{entity}: fenced at epoch {fenced.epoch}, new writes wait"
-            async with asyncio.timeout(deadline):
-                await self._acknowledged(fenced)
-                yield f"{entity}: every replica has drained"
-                await self._empty(entity, MEANINGS[stage].primary)
-        except TimeoutError:
-            await self._take_back(now, fenced)
-            await self._audit(entity, who, now, stage, "abort")
-            raise Refused(
-                f"{entity} did not drain within {deadline:g} s: it is at {stage} again, and nothing is lost"
-            ) from None
-        except Refused:
-            raise  # somebody else's flag is there, not ours
-        except BaseException:
-            # A store that went away, or Ctrl-C: whatever it is, nobody is held for it.
-            await self._take_back(now, fenced)
+            async with aclosing(flip.steps()) as steps:
+                async for line in steps:
+                    yield line
+        except (Refused, SideError) as error:
+            await self._audit(now, flip.fenced, to, "abort", _note(note, [str(error)]))
             raise
-        # Rule: the new primary's store learns the new epoch first.
-        await self._publish(
-            replace(now, stage=to.value, epoch=fenced.epoch + 1, changed_by=who), first=MEANINGS[to].primary
-        )
-        await self._audit(entity, who, now, to, "flip")
-        yield f"{entity}: {stage} -> {to}, epoch {fenced.epoch + 1}, writes go on"
+        await self._audit(now, flip.flipped, to, "force" if force else "flip", note)
+
+    async def _pass_guards(self, move: Move, *, force: bool) -> list[Verdict]:
+        verdicts = await self._guards.verdicts(move)
+        failed = [verdict for verdict in verdicts if not verdict.passed]
+        if failed and not force:
+            said = "\n".join(f"  {verdict}" for verdict in failed)
+            raise Refused(f"{move.entity} stays at {move.stage}; --force goes past this:\n{said}")
+        return verdicts
+
+    def _check_known(self, entity: str) -> None:
+        if entity not in self._entities:
+            raise Refused(f"unknown entity {entity}; expected one of {', '.join(self._entities)}")
 
     def _check_step(self, entity: str, stage: Stage, to: Stage) -> None:
         if to == stage:
@@ -110,72 +156,49 @@ class Cutover:
                         f" move {other} first"
                     )
 
-    async def _settled_flag(self, entity: str) -> Flag:
-        if entity not in self._entities:
-            raise Refused(f"unknown entity {entity}; expected one of {', '.join(self._entities)}")
+    async def _standing(self, entity: str, who: str) -> Flag:
+        """The entity's flag, which is not fenced. A fence that its coordinator has abandoned is taken back."""
+        self._check_known(entity)
         flag = (await self.flags())[entity]
+        if flag.target is not None and flag.age > self._hold + MARGIN:
+            await self._arbiter.take_back(flag, who, cause="abandoned")
+            flag = (await self.flags())[entity]
         if flag.target is not None:
-            raise Refused(f"{entity} is being moved to {flag.target} by {flag.changed_by}")
+            raise Refused(
+                f"{entity} is being moved to {flag.target} by {flag.changed_by}, for {flag.age:.1f} s now;"
+                f" wait, or take it back: strangler flag cancel {entity}"
+            )
         return flag
 
-    async def _publish(self, flag: Flag, *, first: SideName = "legacy") -> None:
-        order: Sequence[SideName] = ("legacy", "prisma") if first == "legacy" else ("prisma", "legacy")
-        for side in order:
-            if not await self._stores[side].state.save_flag(flag):
-                raise Refused(f"somebody else changed {flag.entity} at the same moment; look at it and try again")
+    async def _decide(self, now: Flag, flag: Flag) -> list[SideName]:
+        """Decide, and tell the other store. Returns who could not be told. Raises Refused and SideError."""
+        if not await self._arbiter.decide(now, flag):
+            raise Refused(f"somebody else changed {flag.entity} at the same moment; look at it and try again")
+        return await self._arbiter.tell_others(now, flag)
 
-    async def _take_back(self, before: Flag, fenced: Flag) -> None:
-        """Publish the flag as it was. One store is enough: its epoch is the higher, whatever the other one says."""
-        flag = replace(before, epoch=fenced.epoch + 1, changed_by=fenced.changed_by)
-        await self._in_both(lambda state: state.save_flag(flag))
-
-    async def _in_both(self, say: Callable[[State], Awaitable[object]]) -> None:
-        """A store that is away is left out. Raises SideError when neither answers."""
-        answers = await asyncio.gather(*(say(store.state) for store in self._stores.values()), return_exceptions=True)
-        errors = [answer for answer in answers if isinstance(answer, BaseException)]
-        for error in errors:
-            if len(errors) == len(answers) or not isinstance(error, SideError):
-                raise error
-
-    async def _live(self) -> list[Replica]:
-        """The replicas that either store has heard of within their lease, each at its highest epochs."""
-        answers = await asyncio.gather(
-            *(store.state.replicas() for store in self._stores.values()), return_exceptions=True
-        )
-        found: dict[str, Replica] = {}
-        for answer in answers:
-            if isinstance(answer, SideError):
-                continue
-            if isinstance(answer, BaseException):
-                raise answer
-            for replica in answer:
-                known = found.get(replica.id)
-                if known is None or replica.age < known.age:
-                    found[replica.id] = replica
-        return [replica for replica in found.values() if replica.age < LEASE]
-
-    async def _acknowledged(self, flag: Flag) -> None:
-        """By every replica, and by one at least: of a proxy that has fallen silent nobody knows that it had drained."""
-        while not (live := await self._live()) or any(
-            replica.epochs.get(flag.entity, 0) < flag.epoch for replica in live
-        ):
-            await asyncio.sleep(_LOOK)
-
-    async def _empty(self, entity: str, primary: SideName) -> None:
-        """Drain after the acknowledgements: no mark of the entity is left in the primary's outbox."""
-        while await self._stores[primary].marks(entity, 1):
-            await asyncio.sleep(_LOOK)
-
-    async def _audit(self, entity: str, who: str, before: Flag, to: Stage, action: str) -> None:
+    async def _audit(self, before: Flag, after: Flag, to: Stage, action: str, note: str) -> None:
+        """In both stores, as far as they answer: what has happened is not undone for want of a note of it."""
         entry: dict[str, Any] = {
-            "entity": entity,
-            "who": who,
+            "entity": before.entity,
+            "who": after.changed_by,
             "action": action,
             "fromStage": before.stage,
             "toStage": to.value,
-            "epoch": before.epoch + (1 if action == "set" else 2),
+            "epoch": after.epoch,
+            "note": note[:_NOTE] or None,
         }
-        await self._in_both(lambda state: state.audit(entry))
+        try:
+            await ask_both(self._stores, lambda _, store: store.state.audit(entry))
+        except SideError as error:
+            log.error("audit_unwritten", entity=before.entity, action=action, cause=str(error))
+
+
+def _next(now: Flag, who: str) -> Flag:
+    return replace(now, epoch=now.epoch + 1, changed_by=who, changed_at=None, age=0.0)
+
+
+def _note(reason: str, more: Sequence[object]) -> str:
+    return "; ".join(str(part) for part in (reason, *more) if str(part))
 
 
 def _stand_together(child: str, parent: str) -> bool:

@@ -46,6 +46,7 @@ class Dispatch:
         wallets: Wallets | None,
         idle: Idle,
         metrics: Metrics,
+        leaving: asyncio.Event,
         *,
         bound: int,
     ) -> None:
@@ -57,6 +58,7 @@ class Dispatch:
         self._wallets = wallets
         self._idle = idle
         self._metrics = metrics
+        self._leaving = leaving
         self._bound = bound
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
@@ -74,7 +76,7 @@ class Dispatch:
             response = error.response(request_id)
         if not response.prepared:
             response.headers["X-Request-Id"] = request_id
-            if may_leave_trailers(request):
+            if may_leave_trailers(request) or self._leaving.is_set():
                 response.force_close()
         return response
 

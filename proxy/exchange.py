@@ -8,6 +8,7 @@ from aiohttp import StreamReader, hdrs, web
 from aiohttp.client_exceptions import ClientError, ClientOSError, ServerDisconnectedError
 from aiohttp.http import HttpProcessingError, RawResponseMessage
 
+from proxy.confirm import Confirm
 from proxy.downstream import ClientGone, Downstream, Relayed, connection_field, framing
 from proxy.failure import Failure
 from proxy.headers import REQUEST_ID, RawHeaders, interim_head, response_head
@@ -31,10 +32,12 @@ class Exchange:
 
     __slots__ = (
         "_client",
+        "_confirm",
         "_connection",
         "_continued",
         "_fault",
         "_interim",
+        "_leaving",
         "_marked",
         "_out",
         "_request",
@@ -56,6 +59,8 @@ class Exchange:
         tap: Tap | None,
         must_finish: bool,
         stop: asyncio.Event,
+        leaving: asyncio.Event,
+        confirm: Confirm | None = None,
     ) -> None:
         self._request = request
         self._client = Downstream(request, stall=upstream.timeouts.idle, must_finish=must_finish)
@@ -65,6 +70,8 @@ class Exchange:
         self._marked = marked
         self._tap = tap
         self._stop = stop
+        self._leaving = leaving
+        self._confirm = confirm
         self._connection: Connection | None = None
         self._upload: asyncio.Task[None] | None = None
         self._fault: Failure | None = None
@@ -75,6 +82,8 @@ class Exchange:
         """Carry the request up and the answer back. Raises Failure as long as nothing of an answer has gone out."""
         try:
             connection, message, payload = await self._ask()
+            if self._confirm is not None:
+                self._confirm()
             if message.code == 101:
                 return await self._tunnel(connection, message)
             return await self._answer(connection, message, payload)
@@ -152,7 +161,7 @@ class Exchange:
             self._tap.begin(status, message.headers)
         frame = framing(request, message)
         reusable = self._uploaded and not frame.until_close and not may_leave_trailers(request)
-        keep_alive = bool(request.keep_alive) and reusable
+        keep_alive = bool(request.keep_alive) and reusable and not self._leaving.is_set()
         head = self._head(message, frame.field, connection_field(request, keep_alive=keep_alive))
         try:
             if payload.is_eof():

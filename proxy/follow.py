@@ -1,131 +1,201 @@
-"""Follow the legacy collections: what the old servers wrote is learnt from the change stream, and settled."""
+"""Who follows the change stream: one replica at a time, by a lease in the legacy store. The others ask it."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 import structlog
 
-from adapters.change_stream import ChangeStream, StreamLost
+from adapters.change_stream import StreamLost
 from adapters.mongo import MongoStore
-from adapters.side import SideError
+from adapters.mongo_beacons import Answer
+from adapters.mongo_positions import Saved
+from adapters.side import SideError, SideName, Store
 from proxy.flags import Flags
+from proxy.following import Following
 from proxy.metrics import Metrics
+from proxy.repair import Repairs
 from proxy.replicator import Replicator
 from proxy.stages import Meaning
-from proxy.tasks import Tasks
+from proxy.steps import Reached, unnoticed
+from proxy.tasks import Tasks, first_ended
 
 log = structlog.get_logger()
 
 _NAME: Final = "follow"
-_LONGEST_PAUSE: Final = 10.0
+_HELD: Final = 2.5
+"""Seconds that the lease lasts without being renewed."""
+_RENEW: Final = 0.5
+_LAST_WORD: Final = 1.0
+"""Seconds for giving the lease back."""
 _START: Final = 3.0
-_SAVE_EVERY: Final = 1.0
-"""Seconds between two saves of the position; a crash follows again from the last one, and settling twice is harmless."""
 
 
 class Follower:
-    """Hands every change of a collection whose entity has legacy as primary to the replicator, and with that is the
-    record of what was written there. Without a Mongo it waits for one; what happened meanwhile comes from the saved
-    position on."""
+    """This replica's part in following. What was written to legacy while nobody followed comes from the saved position on,
+    whoever saved it; so from the first one on the stream is the record, in every replica."""
 
     def __init__(
-        self, store: MongoStore, flags: Flags, replicator: Replicator, metrics: Metrics, *, replica: str
+        self,
+        store: MongoStore,
+        stores: Mapping[SideName, Store],
+        entities: Collection[str],
+        flags: Flags,
+        replicator: Replicator,
+        metrics: Metrics,
+        *,
+        replica: str,
+        reached: Reached = unnoticed,
     ) -> None:
+        """`entities`: those that others refer to come first."""
         self._store = store
+        self._stores = stores
+        self._entities = tuple(entities)
         self._flags = flags
         self._replicator = replicator
         self._metrics = metrics
-        self._replica = replica
-        self._stream: ChangeStream | None = None
-        self._opened = asyncio.Event()
-        self._recording = asyncio.Event()
+        self.replica = replica
+        self._reached = reached
+        self._following: Following | None = None
+        self._saved = Saved()
+        self._decided = asyncio.Event()
         self._tasks = Tasks()
+        metrics.following.set_function(lambda: float(self.leads))
 
-    async def start(self) -> None:
-        """Follow, and return once there is a saved position to go on from: from here no write needs a mark. A Mongo that
-        is away, or has no change streams, does not keep the proxy from starting."""
+    async def start(self, *, patience: float = _START) -> None:
+        """Return once it is known whether writes need marks, or after so many seconds: a Mongo that is away does not keep the
+        proxy from starting."""
         self._tasks.start("follow", self._run())
-        self._tasks.start("follow-save", self._save())
         try:
-            async with asyncio.timeout(_START):
-                await self._recording.wait()
+            async with asyncio.timeout(patience):
+                await self._decided.wait()
         except TimeoutError:
-            log.error("change_stream_away", replica=self._replica)
+            log.error("change_stream_away", replica=self.replica)
 
     async def stop(self) -> None:
+        """End, and let another replica follow at once."""
         await self._tasks.stop()
-        if self._stream is not None:
-            with contextlib.suppress(SideError):
-                await self._stream.close()
+
+    @property
+    def leads(self) -> bool:
+        """Whether this replica follows, and so settles what is written to legacy."""
+        return self._following is not None
+
+    @property
+    def records(self) -> bool:
+        """Whether the change stream is the record of what is written to legacy, whoever follows it."""
+        return self._following.records if self._following else self._saved.records
 
     def needs_mark(self, meaning: Meaning) -> bool:
         """Whether a write has to leave a mark. On legacy the change stream is the record of every write, whoever made it,
         from the moment that its position has been saved: a mark beside it would cost each client a second wait for the
         journal, and tell nothing new. Without the stream, and on prisma, the mark is the record."""
-        return meaning.settles and not (meaning.primary == "legacy" and self._recording.is_set())
+        return meaning.settles and not (meaning.primary == "legacy" and self.records)
+
+    def settles(self, meaning: Meaning) -> bool:
+        """Whether the follower, in another replica, settles what is written here, without being told."""
+        return meaning.primary == "legacy" and self.records and not self.leads
 
     async def caught_up(self) -> None:
-        """Return once every change committed before this call is with the replicator. Bound it with a deadline. Raises
-        SideError where the stream does not come back."""
-        await self._opened.wait()
-        assert self._stream is not None
-        await self._stream.barrier()
+        """Return once every change committed before this call is with the replicator, of this replica or of the one that
+        follows; that one has settled it, too, or tried. Bound it with a deadline. Raises Unavailable."""
+        await self.heard(self._entities)
+
+    async def heard(self, entities: Sequence[str]) -> Answer:
+        """Return once every change committed before this call has been heard by who follows, and what it says then. Where
+        this replica follows it is what its own memory says. Bound it with a deadline: somebody may follow any moment.
+        Raises Unavailable."""
+        while (following := self._following) is not None:
+            try:
+                await following.caught_up()
+            except StreamLost:
+                continue
+            return following.answer(entities)
+        return await self._store.beacons.ask(self.replica, entities)
 
     async def _run(self) -> None:
-        failures, lost = 0, False
         while True:
-            try:
-                await self._follow(await self._open(anew=lost))
-            except SideError as error:
-                failures += 1
-                lost = isinstance(error, StreamLost)
-                self._recording.clear()
-                self._opened.clear()
-                self._stream = None
-                self._metrics.stream_restarts.inc()
-                # After a lost stream keys may have been missed: only a verification can tell which.
-                log.critical("change_stream_lost", cause=str(error), failures=failures, keys_missed=lost)
-                await asyncio.sleep(min(_LONGEST_PAUSE, 0.1 * 2 ** min(failures, 10)) * random.uniform(0.5, 1.0))
+            if await self._lease():
+                await self._lead()
+            await self._look()
+            await asyncio.sleep(_RENEW * random.uniform(0.8, 1.2))
 
-    async def _open(self, *, anew: bool) -> ChangeStream:
-        position = None if anew else await self._store.state.load_position(_NAME)
-        stream = self._store.changes(replica=self._replica, resume=position)
-        await stream.open()
-        self._stream = stream
-        self._opened.set()
-        if position is not None:
-            self._recording.set()
-        return stream
+    async def _lead(self) -> None:
+        following = self._following = self._begin()
+        log.info("following", replica=self.replica)
+        try:
+            await first_ended(following.run(), self._renew())
+            log.warning("following_ended", replica=self.replica)
+        except Exception:
+            log.exception("following_failed", replica=self.replica)
+        finally:
+            self._following = None
+            await following.close()
+            await self._release()
 
-    async def _follow(self, stream: ChangeStream) -> None:
-        async for change in stream:
-            meaning = self._flags.meaning(change.entity)
-            if meaning.primary != "legacy" or not meaning.settles:
-                continue
-            if change.key is None:
-                # A collection dropped or renamed, or a document whose id is no key: nothing that settling could copy.
-                log.error("change_without_key", entity=change.entity, kind=change.kind)
-            else:
-                await self._replicator.followed(change.entity, change.key, change.clock)
+    def _begin(self) -> Following:
+        repairs = Repairs(
+            self._store.positions,
+            self._stores,
+            self._entities,
+            self._flags,
+            self._replicator,
+            self._metrics,
+            replica=self.replica,
+        )
+        return Following(
+            self._store,
+            self._entities,
+            self._flags,
+            self._replicator,
+            repairs,
+            self._metrics,
+            replica=self.replica,
+            decided=self._decided.set,
+            reached=self._reached,
+        )
 
-    async def _save(self) -> None:
-        """Save the position only after the keys before it have settled. The first one at once: it is what a crash goes on
-        from."""
-        saved = None
+    async def _lease(self) -> bool:
+        """Whether the lease is this replica's now."""
+        try:
+            return await self._store.state.lease(_NAME, self.replica, _HELD)
+        except SideError as error:
+            log.debug("follow_lease_unknown", cause=str(error))
+            return False
+
+    async def _renew(self) -> None:
+        """Returns when the lease is another's, or has run out while the store was away."""
+        now = asyncio.get_running_loop().time
+        until = now() + _HELD
         while True:
+            await asyncio.sleep(_RENEW)
+            begun = now()
             try:
-                if not self._recording.is_set():
-                    await self.caught_up()
-                position = self._stream.position if self._stream else None
-                if position is not None and position != saved:
-                    await self._replicator.drained()
-                    await self._store.state.save_position(_NAME, position)
-                    saved = position
-                    self._recording.set()
-            except SideError as error:
-                log.warning("position_unsaved", cause=str(error))
-            await asyncio.sleep(_SAVE_EVERY)
+                async with asyncio.timeout_at(until):
+                    if not await self._store.state.lease(_NAME, self.replica, _HELD):
+                        return
+                until = begun + _HELD
+            except (SideError, TimeoutError) as error:
+                log.debug("follow_lease_unknown", cause=str(error))
+                if now() >= until:
+                    return
+
+    async def _release(self) -> None:
+        try:
+            async with asyncio.timeout(_LAST_WORD):
+                await self._store.state.release(_NAME, self.replica)
+        except (SideError, TimeoutError) as error:
+            log.warning("follow_lease_left", cause=str(error) or "no answer in time")
+
+    async def _look(self) -> None:
+        """See what the others need to know of who follows."""
+        try:
+            self._saved = await self._store.positions.load()
+        except SideError as error:
+            log.debug("position_unread", cause=str(error))
+            return
+        if self._saved.records or self._saved.lost:
+            self._decided.set()

@@ -9,6 +9,7 @@ import structlog
 from aiohttp import web
 from yarl import URL
 
+from proxy.confirm import Confirm
 from proxy.exchange import Exchange
 from proxy.failure import Failure
 from proxy.headers import REQUEST_ID, encode_fields
@@ -37,7 +38,7 @@ async def expect_later(request: web.Request) -> None:
 class Forwarder:
     """Forwards to a fixed table of upstreams. Use it as `async with Forwarder(...)`, or call `close`.
 
-    `via` is the name that Via fields give this proxy.
+    `via` is the name that Via fields give this proxy. Once `leaving` is set, each answer closes its client's connection.
     """
 
     def __init__(
@@ -47,11 +48,13 @@ class Forwarder:
         timeouts: Timeouts | None = None,
         limits: Limits | None = None,
         via: str = "strangler",
+        leaving: asyncio.Event | None = None,
     ) -> None:
         self._timeouts = timeouts or Timeouts()
         limits = limits or Limits()
         self._upstreams = {url: Upstream(name, url, self._timeouts, limits) for name, url in upstreams.items()}
         self._via = via.encode("ascii")
+        self._leaving = leaving or asyncio.Event()
         self._unfinished: set[asyncio.Task[web.StreamResponse]] = set()
         self._stop = asyncio.Event()
 
@@ -72,18 +75,20 @@ class Forwarder:
         extra_headers: Iterable[tuple[str, str]] = (),
         tap: Tap | None = None,
         shield: bool = False,
+        confirm: Confirm | None = None,
     ) -> web.StreamResponse:
         """Forward `request` to `upstream`, one of the table's URLs, and answer the client.
 
         The answer has been written when this returns: it cannot be changed any more, and its `keep_alive` is final.
         `body` replaces the request's own (a caller that has read it must pass it on). `extra_headers` replace the
         client's of the same name. `request[REQUEST_ID]`, where set, is X-Request-Id both upstream and downstream.
-        With `shield` the exchange goes on to its end when the client disconnects, and `tap` gets the result.
+        With `shield` the exchange goes on to its end when the client disconnects, and `tap` gets the result. `confirm` is
+        called when the upstream has answered; where it raises Failure, that is the client's answer instead.
 
         Raises Failure when there is no answer: 502, 503 or 504 for the upstream's fault, 4xx or 501 for the client's.
         An answer that breaks off half-way ends the client's connection instead.
         """
-        exchange = self._exchange(request, self._upstreams[upstream], body, extra_headers, tap, shield)
+        exchange = self._exchange(request, self._upstreams[upstream], body, extra_headers, tap, shield, confirm)
         if not shield:
             return await exchange
         task = asyncio.get_running_loop().create_task(exchange)
@@ -118,6 +123,7 @@ class Forwarder:
         extra_headers: Iterable[tuple[str, str]],
         tap: Tap | None,
         shield: bool,
+        confirm: Confirm | None,
     ) -> web.StreamResponse:
         request_id: str | None = request.get(REQUEST_ID)
         marked = [] if request_id is None else encode_fields([("X-Request-Id", request_id)])
@@ -126,7 +132,16 @@ class Forwarder:
             via = b"%d.%d %b" % (*request.version, self._via)
             out = outbound(request, upstream, body=body, replaced=replaced, via=via)
             exchange = Exchange(
-                request, upstream, out, via=self._via, marked=marked, tap=tap, must_finish=shield, stop=self._stop
+                request,
+                upstream,
+                out,
+                via=self._via,
+                marked=marked,
+                tap=tap,
+                must_finish=shield,
+                stop=self._stop,
+                leaving=self._leaving,
+                confirm=confirm,
             )
             return await exchange.run()
         except Failure as failure:

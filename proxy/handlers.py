@@ -6,12 +6,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from prisma import Prisma
 from pydantic import BaseModel
 
 from adapters.side import Document
+
+if TYPE_CHECKING:
+    from prisma import Prisma
 
 Job = Callable[[], Awaitable[None]]
 

@@ -42,6 +42,28 @@ class Metrics:
             registry=registry,
         )
         self.backlog = Gauge("strangler_backlog", "Keys waiting to be settled", ["entity"], registry=registry)
+        self.outbox_marks = Gauge(
+            "strangler_outbox_marks",
+            "Marks in a store's outbox, said by the replica that sweeps it",
+            ["side", "entity"],
+            registry=registry,
+        )
+        self.outbox_oldest = Gauge(
+            "strangler_outbox_oldest_seconds",
+            "Since the oldest mark in a store's outbox, said by the replica that sweeps it",
+            ["side", "entity"],
+            registry=registry,
+        )
+        self.quarantine = Gauge(
+            "strangler_quarantine",
+            "Keys that the other side cannot take, said by the replica that sweeps the store they lie in",
+            ["side", "entity"],
+            registry=registry,
+        )
+        self.sweep_marks = Counter("strangler_sweep_marks", "Marks that were swept", ["side"], registry=registry)
+        self.sweep_failures = Counter(
+            "strangler_sweep_failures", "Looks at a store that failed", ["side"], registry=registry
+        )
         self.shed = Counter("strangler_shed", "Work refused because its queue was full", ["queue"], registry=registry)
         self.fallbacks = Counter(
             "strangler_fallbacks",
@@ -52,4 +74,31 @@ class Metrics:
         self.held = Histogram(
             "strangler_held_seconds", "How long a flip held a write", ["entity"], buckets=_SECONDS, registry=registry
         )
+        self.refused_writes = Counter(
+            "strangler_refused_writes",
+            "Writes refused with 503, by reason: lease_lost, held",
+            ["entity", "reason"],
+            registry=registry,
+        )
         self.stream_restarts = Counter("strangler_stream_restarts", "Change stream restarts", registry=registry)
+        self.following = Gauge(
+            "strangler_following", "1 in the replica that follows the change stream", registry=registry
+        )
+        self.legacy_changed = Counter(
+            "strangler_legacy_changes",
+            "Changes of legacy documents by others, where prisma is the primary: overwritten",
+            ["entity"],
+            registry=registry,
+        )
+        self.repaired = Counter(
+            "strangler_repaired",
+            "Keys settled again because changes may have been missed",
+            ["entity"],
+            registry=registry,
+        )
+        self.breaker = Gauge(
+            "strangler_breaker",
+            "Whether a side may be asked: 0 closed, 1 half-open, 2 open",
+            ["side"],
+            registry=registry,
+        )

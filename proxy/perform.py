@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 import orjson
 from aiohttp import web
@@ -17,6 +18,7 @@ from adapters.marking import Transactions
 from adapters.prisma_errors import translated
 from adapters.side import Document, Missing, Operation, Outcome, SideName, Store
 from proxy.admission import Admission
+from proxy.breaker import Breakers
 from proxy.claims import Asked
 from proxy.failure import Failure
 from proxy.flags import Flags
@@ -25,7 +27,9 @@ from proxy.handlers import Answer, Call, Job
 from proxy.upstreams import Endpoints
 from proxy.wallet import Wallets
 
-_CREATED = 201
+_CREATED: Final = 201
+_OBSERVE: Final = 5.0
+"""Seconds that one side may take to answer to a comparison, of the ten that a comparison has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,7 @@ class Performer:
         mappers: Mapping[str, Mapper],
         transactions: Transactions,
         wallets: Wallets | None,
+        breakers: Breakers,
     ) -> None:
         self._flags = flags
         self._gates = gates
@@ -71,6 +76,7 @@ class Performer:
         self._mappers = mappers
         self._transactions = transactions
         self._wallets = wallets
+        self._breakers = breakers
 
     async def read(self, side: SideName, asked: Asked) -> tuple[web.Response, Observation]:
         """Answer a read from this side, for the client."""
@@ -82,7 +88,12 @@ class Performer:
         return self._render(asked, outcome), self._observed(asked, outcome)
 
     async def observe(self, side: SideName, asked: Asked) -> Observation:
-        """What this side would answer to a read, for a comparison: the caller's account is looked up, never created."""
+        """What this side would answer to a read, for a comparison: the caller's account is looked up, never created.
+        Raises SideError (Open: it was not asked), Failure and TimeoutError."""
+        breaker = self._breakers.of(side, asked.claim.entity)
+        return await breaker.ask(partial(self._observe, side, asked), within=_OBSERVE)
+
+    async def _observe(self, side: SideName, asked: Asked) -> Observation:
         endpoint = self._endpoints.side(asked.claim.entity) if side == "legacy" else None
         if endpoint is not None:
             return await self._observe_endpoint(endpoint, asked)

@@ -3,57 +3,89 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 import structlog
 
-from adapters.side import Flag, Replica, SideError, Store
+from adapters.side import Flag, Replica, SideError, SideName, Store
+from proxy.both import within
 from proxy.flags import Flags
-from proxy.follow import Follower
 from proxy.gate import Gate
-from proxy.replicator import Replicator
+from proxy.lease import Lease, now
+from proxy.tally import Tally
 from proxy.tasks import Tasks
 
 log = structlog.get_logger()
 
-BEAT: Final = 1.0
-LEASE: Final = 5.0
-"""Seconds of silence after which a replica counts as gone."""
+BEAT: Final = 0.5
+"""Seconds between two beats."""
 _DEADLINE: Final = 1.0
+_START: Final = 2.0
 
 
 class Presence:
-    """While a flag is fenced: hold new writes, finish those in flight, settle what they left, then acknowledge."""
+    """While a flag is fenced: hold new writes, finish those in flight, then acknowledge. What is left to settle then is the
+    coordinator's to see: it drains after the acknowledgements."""
 
     def __init__(
         self,
         id: str,
         flags: Flags,
         gates: Mapping[str, Gate],
-        replicator: Replicator,
-        follower: Follower,
-        stores: Iterable[Store],
+        stores: Mapping[SideName, Store],
+        lease: Lease,
+        tally: Tally,
     ) -> None:
         self._id = id
         self._flags = flags
         self._gates = gates
-        self._replicator = replicator
-        self._follower = follower
-        self._stores = tuple(stores)
+        self._stores = stores
+        self._lease = lease
+        self._tally = tally
         self._epochs = {entity: flags[entity].epoch for entity in gates}
         self._drains: dict[str, asyncio.Task[None]] = {}
-        self._told = asyncio.Event()
+        self._told = {side: asyncio.Event() for side in stores}
+        self._registered = asyncio.Event()
+        self._leaving = False
+        self._held = False
+        self._beats: list[asyncio.Task[None]] = []
         self._tasks = Tasks()
         flags.listen(self._changed)
 
-    def start(self) -> None:
-        self._tasks.start("presence", self._run())
+    async def start(self) -> None:
+        """Register, then look at the flags; returns when the lease is held, or when no store has confirmed a beat in time:
+        then writes are refused until one does."""
+        for side, store in self._stores.items():
+            self._beats.append(self._tasks.start(f"presence-{side}", self._beat(side, store)))
+        try:
+            async with asyncio.timeout(_START):
+                await self._registered.wait()
+            await self._flags.refresh(grace=0)
+        except (SideError, TimeoutError) as error:
+            log.error("not_registered", replica=self._id, cause=str(error) or "no answer in time")
+
+    def holds(self) -> bool:
+        """Whether writes are acknowledged now."""
+        return self._lease.tenure() is not None
 
     async def stop(self) -> None:
-        """Leave the registry, so that no flip waits for this replica."""
+        """Leave both registries, so that no flip waits for this replica. From here it acknowledges nothing."""
+        self._leaving = True
+        self._lease.give_up()
+        for told in self._told.values():
+            told.set()
+        if self._beats:
+            # A beat that is on its way would put back what is about to be forgotten.
+            await asyncio.wait(self._beats, timeout=_DEADLINE)
         await self._tasks.stop()
-        await self._tell(lambda store: store.state.forget_replica(self._id))
+        await asyncio.gather(*(self._leave(side, store) for side, store in self._stores.items()))
+
+    async def _leave(self, side: SideName, store: Store) -> None:
+        try:
+            await within(_DEADLINE, store.state.forget_replica(self._id))
+        except SideError as error:
+            log.warning("registry_not_left", side=side, cause=str(error))
 
     def _changed(self, before: Flag, after: Flag) -> None:
         entity = after.entity
@@ -63,47 +95,54 @@ class Presence:
         if after.target is None:
             self._gates[entity].release()
             self._acknowledge(after)
-            if after.stage != before.stage:
-                log.info("flag_changed", entity=entity, before=before.stage, after=after.stage, epoch=after.epoch)
         else:
             # Held before anything else runs: from here no write of this replica begins under the old flag.
             self._gates[entity].hold()
             self._drains[entity] = self._tasks.start(f"drain-{entity}", self._drain(after))
+        if after.target is None and after.stage != before.stage:
+            log.info("flag_changed", entity=entity, before=before.stage, after=after.stage, epoch=after.epoch)
 
     async def _drain(self, flag: Flag) -> None:
-        try:
-            await self._gates[flag.entity].drained()
-            if self._flags.meaning(flag.entity).primary == "legacy":
-                await self._follower.caught_up()
-            await self._replicator.settled(flag.entity)
-        except SideError as error:
-            # Not acknowledged: the flip goes back when its deadline passes.
-            log.error("drain_failed", entity=flag.entity, epoch=flag.epoch, cause=str(error))
-        else:
-            self._acknowledge(flag)
+        await self._gates[flag.entity].drained()
+        self._acknowledge(flag)
 
     def _acknowledge(self, flag: Flag) -> None:
         self._epochs[flag.entity] = flag.epoch
-        self._told.set()
+        for told in self._told.values():
+            told.set()
 
-    async def _run(self) -> None:
-        while True:
-            self._told.clear()
-            await self._tell(lambda store: store.state.beat(Replica(self._id, dict(self._epochs))))
+    async def _beat(self, side: SideName, store: Store) -> None:
+        """One loop a store: one that hangs does not delay the other one's beats."""
+        told, failures = self._told[side], 0
+        while not self._leaving:
+            told.clear()
+            begun = now()
+            replica = Replica(self._id, dict(self._epochs), self._tally.lately(begun))
             try:
-                async with asyncio.timeout(BEAT):
-                    await self._told.wait()
-            except TimeoutError:
-                continue
+                await within(_DEADLINE, store.state.beat(replica))
+            except SideError as error:
+                failures += 1
+                if failures == 1:
+                    log.warning("beat_unconfirmed", side=side, cause=str(error))
+            else:
+                failures = 0
+                if not self._leaving:
+                    self._lease.confirm(begun)
+                    self._registered.set()
+            self._say()
+            await self._until_told(told)
 
-    async def _tell(self, say: Callable[[Store], Awaitable[None]]) -> None:
-        """Both stores at once; one that is away hears of it with the next beat."""
+    def _say(self) -> None:
+        held, self._held = self._held, self.holds()
+        if held and not self._held and not self._leaving:
+            log.error("lease_lost", replica=self._id)
+        elif self._held and not held:
+            log.info("lease_held", replica=self._id)
 
-        async def one(store: Store) -> None:
-            try:
-                async with asyncio.timeout(_DEADLINE):
-                    await say(store)
-            except (SideError, TimeoutError) as error:
-                log.debug("presence_untold", cause=str(error))
-
-        await asyncio.gather(*(one(store) for store in self._stores))
+    @staticmethod
+    async def _until_told(told: asyncio.Event) -> None:
+        try:
+            async with asyncio.timeout(BEAT):
+                await told.wait()
+        except TimeoutError:
+            return

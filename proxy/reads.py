@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Final
 
 import structlog
 from aiohttp import web
 
 from adapters.side import Flag, SideError, SideName
+from proxy.breaker import Breakers, Open
 from proxy.claims import Asked
 from proxy.failure import Failure
 from proxy.flags import Flags
@@ -25,6 +27,12 @@ from proxy.upstreams import Endpoints
 
 log = structlog.get_logger()
 
+_BUDGET: Final = 0.25
+"""Seconds that the secondary has to serve a read. A healthy one takes a few milliseconds; after these the primary is asked,
+and a client notices less than a retry of its own would take. It is spent three times in a row, then the breaker opens."""
+
+_OTHER: Final[Mapping[SideName, SideName]] = {"legacy": "prisma", "prisma": "legacy"}
+
 
 class Reads:
     """Answers reads of entities."""
@@ -37,6 +45,7 @@ class Reads:
         freshness: Freshness,
         shadow: Shadow,
         aside: Aside,
+        breakers: Breakers,
         metrics: Metrics,
         *,
         bound: int,
@@ -47,6 +56,7 @@ class Reads:
         self._freshness = freshness
         self._shadow = shadow
         self._aside = aside
+        self._breakers = breakers
         self._metrics = metrics
         self._bound = bound
 
@@ -85,11 +95,13 @@ class Reads:
     async def _from_secondary(self, meaning: Meaning, asked: Asked) -> web.Response | None:
         """None where the secondary does not answer: that never changes what a client gets."""
         entity = asked.claim.entity
+        read = partial(self._performer.read, meaning.secondary, asked)
         try:
-            answer, observation = await self._performer.read(meaning.secondary, asked)
+            answer, observation = await self._breakers.store(meaning.secondary).ask(read, within=_BUDGET)
         except (SideError, Failure, TimeoutError) as error:
-            if not (isinstance(error, Failure) and error.status < 500):
-                log.warning("secondary_failed", entity=entity, request_id=asked.request_id, cause=str(error))
+            if not (isinstance(error, Open) or (isinstance(error, Failure) and error.status < 500)):
+                cause = str(error) or "no answer in time"
+                log.warning("secondary_failed", entity=entity, request_id=asked.request_id, cause=cause)
             self._metrics.fallbacks.labels(entity).inc()
             return None
         if meaning.compares:
@@ -97,8 +109,14 @@ class Reads:
         return answer
 
     def _compare(self, asked: Asked, side: SideName, seen: Callable[[], Observation | Unobservable]) -> None:
-        if not self._aside.offer(partial(self._shadow.compare, asked, side, seen)):
-            self._metrics.comparisons.labels(asked.claim.entity, asked.claim.route.do, "shed").inc()
+        entity, other = asked.claim.entity, _OTHER[side]
+        if not self._breakers.of(other, entity).admits:
+            result = "skipped"  # known to be away: the queue is for what can be compared
+        elif self._aside.offer(partial(self._shadow.compare, asked, side, seen)):
+            return
+        else:
+            result = "shed"
+        self._metrics.comparisons.labels(entity, asked.claim.route.do, result).inc()
 
 
 def share(entity: str, identity: str) -> int:

@@ -20,6 +20,7 @@ from adapters.side import Invalid, SideError, SideName
 from comparators.compare import Difference, compare
 from comparators.group import Group, group
 from comparators.rules import Rules
+from proxy.breaker import Open
 from proxy.claims import Asked
 from proxy.failure import Failure
 from proxy.flags import Flags
@@ -68,6 +69,8 @@ class Shadow:
         try:
             async with asyncio.timeout(_DEADLINE):
                 result = await self._experiment(asked, side, seen())
+        except Open:
+            result = "skipped"
         except (SideError, Failure, TimeoutError) as error:
             result = "failed"
             log.warning(
@@ -104,8 +107,7 @@ class Shadow:
         entities = tuple(self._rules) if asked.claim.handler else (asked.claim.entity,)
         before: Difference | None = None
         for attempt in range(ATTEMPTS):
-            await self._freshness.settle(entities)
-            since = self._freshness.mark(entities)
+            since = await self._freshness.settle(entities)
             legacy, prisma = await asyncio.gather(
                 self._performer.observe("legacy", asked), self._performer.observe("prisma", asked)
             )

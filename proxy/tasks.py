@@ -34,3 +34,16 @@ class Tasks:
         self._running.discard(task)
         if not task.cancelled() and (error := task.exception()):
             log.critical("task_died", task=task.get_name(), exc_info=error)
+
+
+async def first_ended(*works: Coroutine[Any, Any, None]) -> None:
+    """Run them side by side until one of them ends, and end the others. Raises what it ended with."""
+    running = [asyncio.create_task(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+    for task in done:
+        task.result()

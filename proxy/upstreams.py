@@ -15,6 +15,7 @@ from adapters.mapping import Mapper
 from adapters.side import Operation
 from config.model import Config
 from proxy.claims import Asked
+from proxy.confirm import Confirm
 from proxy.failure import Failure
 from proxy.forward import Forwarder
 from proxy.tap import Tap
@@ -35,11 +36,12 @@ class Endpoints:
         self._forwarder = forwarder
         self._session = session
         self._urls = urls(config)
-        self._entities = {
-            name: self._urls[entity.legacy.upstream]
+        self._names = {
+            name: entity.legacy.upstream
             for name, entity in config.entities.items()
             if entity.legacy.via == "endpoint" and entity.legacy.upstream
         }
+        self._entities = {entity: self._urls[name] for entity, name in self._names.items()}
         self._sides = {
             name: EndpointSide(
                 str(url),
@@ -59,12 +61,24 @@ class Endpoints:
         """The old endpoint as a side, where the entity's legacy side is reached that way."""
         return self._sides.get(entity)
 
+    def sides(self) -> Mapping[str, tuple[str, EndpointSide]]:
+        """By entity, the old server's name, and that server as a side."""
+        return {entity: (self._names[entity], side) for entity, side in self._sides.items()}
+
     async def forward(
-        self, request: web.BaseRequest, asked: Asked, *, shield: bool = False, tap: Tap | None = None
+        self,
+        request: web.BaseRequest,
+        asked: Asked,
+        *,
+        shield: bool = False,
+        tap: Tap | None = None,
+        confirm: Confirm | None = None,
     ) -> web.StreamResponse:
-        """Forward a request of an entity, whose body has been read, to the entity's old server."""
+        """Forward a request of an entity, whose body has been read, to the entity's old server, as `Forwarder.forward` says."""
         upstream = self._entities[asked.claim.entity]
-        return await self._forwarder.forward(request, upstream, body=asked.http.body, shield=shield, tap=tap)
+        return await self._forwarder.forward(
+            request, upstream, body=asked.http.body, shield=shield, tap=tap, confirm=confirm
+        )
 
     async def pass_on(self, request: web.BaseRequest) -> web.StreamResponse:
         """Forward what no entity claims, streamed. Raises Failure 404 where the configuration names no upstream for it."""

@@ -12,6 +12,7 @@ from aiohttp import web
 from adapters.mapping import Mapper
 from adapters.side import Conflict, Document, Operation, SideName, Store, Unavailable
 from config.model import Wallet
+from proxy.confirm import Confirmations
 from proxy.failure import Failure
 from proxy.flags import Flags
 from proxy.follow import Follower
@@ -35,6 +36,7 @@ class Wallets:
         gate: Gate,
         replicator: Replicator,
         follower: Follower,
+        confirmations: Confirmations,
     ) -> None:
         self._rule = rule
         self._mapper = mapper
@@ -43,6 +45,7 @@ class Wallets:
         self._gate = gate
         self._replicator = replicator
         self._follower = follower
+        self._confirmations = confirmations
 
     @property
     def entity(self) -> str:
@@ -95,6 +98,7 @@ class Wallets:
         data = {self._rule.field: self._mapper.parse(self._rule.field, address)}
         await self._gate.enter()
         try:
+            confirm = self._confirmations.begin(self.entity)
             meaning = self._flags.meaning(self.entity)
             store = self._stores[meaning.primary]
             try:
@@ -108,6 +112,7 @@ class Wallets:
                 return found
             marks = [(meaning.primary, mark) for mark in outcome.marks]
             self._replicator.changed(self.entity, outcome.keys, marks)
+            confirm()
             return outcome.documents[0]
         finally:
             self._gate.leave()

@@ -8,12 +8,16 @@ from collections.abc import Mapping
 from aiohttp import web
 
 from proxy.claims import Asked
+from proxy.confirm import Confirmations
 from proxy.flags import Flags
 from proxy.follow import Follower
 from proxy.freshness import Freshness
-from proxy.gate import Gate
+from proxy.gate import Gate, Held
+from proxy.metrics import Metrics
+from proxy.noted import Noted
 from proxy.perform import Performer
 from proxy.replicator import Replicator
+from proxy.steps import Reached, unnoticed
 from proxy.upstreams import Endpoints
 
 
@@ -29,6 +33,11 @@ class Writes:
         replicator: Replicator,
         follower: Follower,
         freshness: Freshness,
+        noted: Noted,
+        confirmations: Confirmations,
+        metrics: Metrics,
+        *,
+        reached: Reached = unnoticed,
     ) -> None:
         self._flags = flags
         self._gates = gates
@@ -37,11 +46,15 @@ class Writes:
         self._replicator = replicator
         self._follower = follower
         self._freshness = freshness
+        self._noted = noted
+        self._confirmations = confirmations
+        self._metrics = metrics
+        self._reached = reached
         self._running: set[asyncio.Task[web.StreamResponse]] = set()
 
     async def answer(self, request: web.BaseRequest, asked: Asked) -> web.StreamResponse:
         gate = self._gates[asked.claim.entity]
-        await gate.enter()
+        await self._enter(asked.claim.entity, gate)
         if not self._flags.meaning(asked.claim.entity).settles:
             return await self._write(request, asked, gate)
         # From here the client may leave, but what its write has begun is finished: it runs in a task of its own.
@@ -50,6 +63,13 @@ class Writes:
         task.add_done_callback(self._running.discard)
         return await asyncio.shield(task)
 
+    async def _enter(self, entity: str, gate: Gate) -> None:
+        try:
+            await gate.enter()
+        except Held:
+            self._metrics.refused_writes.labels(entity, "held").inc()
+            raise
+
     async def finished(self) -> None:
         """Return once every write that had begun has ended."""
         await asyncio.gather(*self._running, return_exceptions=True)
@@ -57,16 +77,31 @@ class Writes:
     async def _write(self, request: web.BaseRequest, asked: Asked, gate: Gate) -> web.StreamResponse:
         entity = asked.claim.entity
         try:
+            # Rule: a write is begun, and acknowledged, only under one unbroken lease. Nothing is waited for between the lease
+            # and the flag that it vouches for.
+            confirm = self._confirmations.begin(entity)
             meaning = self._flags.meaning(entity)
             if meaning.primary == "legacy" and self._endpoints.serve(entity):
+                if self._follower.needs_mark(meaning):
+                    return await self._noted.forward(
+                        asked, lambda tap: self._endpoints.forward(request, asked, shield=True, tap=tap, confirm=confirm)
+                    )
                 # The change stream is the record of what the old server did: a forwarded write needs no mark.
-                response = await self._endpoints.forward(request, asked, shield=meaning.settles)
-                self._freshness.forwarded(entity)
+                try:
+                    response = await self._endpoints.forward(request, asked, shield=meaning.settles, confirm=confirm)
+                    await self._reached("written")
+                finally:
+                    self._freshness.forwarded(entity)
                 return response
             written = await self._performer.write(meaning.primary, asked, mark=self._follower.needs_mark(meaning))
+            await self._reached("written")
             for touched, keys in written.keys.items():
                 marks = [(meaning.primary, mark) for mark in written.marks.get(touched, ())]
-                self._replicator.changed(touched, keys, marks)
+                if marks or not self._follower.settles(meaning):
+                    self._replicator.changed(touched, keys, marks)
+                else:
+                    self._freshness.forwarded(touched)
+            confirm()
             for job in written.afterwards:
                 await job()
             return written.response

@@ -31,8 +31,9 @@ from config.settings import read_settings
 from examples.processes import Program, free_port
 from examples.proxim8.servers import OldName, old_server
 from examples.servers import drop_database, fresh_database, with_database
-from proxy.app import Proxy, parents_of
+from proxy.app import Proxy
 from proxy.backfill import backfill
+from proxy.command import coordinator
 from proxy.cutover import Cutover
 from proxy.forward import SERVER_OPTIONS
 from proxy.stages import ORDER
@@ -164,7 +165,7 @@ class Running:
         await self.proxy.flags.refresh()
         while (at := ORDER.index(Stage(self.proxy.flags[entity].stage))) != ORDER.index(to):
             after = ORDER[at + 1 if at < ORDER.index(to) else at - 1]
-            async for _ in self.cutover.flip(entity, after, "test"):
+            async for _ in self.cutover.flip(entity, after, "test", force=True):
                 await self.proxy.flags.refresh()
             if after == Stage.DUALWRITE:
                 stores = self.proxy.stores.by_side()
@@ -352,8 +353,23 @@ async def running(
         )
         schema = load_schema()
         found = load(Path(environment["STRANGLER_CONFIG"]), environment, schema)
-        cutover = Cutover(found.entities, proxy.stores.by_side(), parents_of(found, schema))
+        cutover = coordinator(found, proxy.stores, schema)
         yield Running(proxy, cutover, url, secret, session, client.get_default_database(), events, environment, old)
+
+
+@asynccontextmanager
+async def another(first: Running) -> AsyncIterator[Running]:
+    """One more replica in this process, before the same stores and old servers; with connections of its own."""
+    port, schema = free_port(), load_schema()
+    found = load(Path(first.environment["STRANGLER_CONFIG"]), first.environment, schema)
+    async with (
+        serving(first.environment, port) as proxy,
+        aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=True) as session,
+    ):
+        cutover, url = coordinator(found, proxy.stores, schema), f"http://127.0.0.1:{port}"
+        yield Running(
+            proxy, cutover, url, first.secret, session, first.legacy, first.events, first.environment, first.old
+        )
 
 
 @asynccontextmanager

@@ -39,6 +39,7 @@ def environment(stores: Databases) -> Mapping[str, str]:
         "STRANGLER_PORT": "0",
         "STRANGLER_ADMIN_PORT": "0",
         "STRANGLER_LOG": "json",
+        "STRANGLER_DRAIN": "0",
     }
 
 

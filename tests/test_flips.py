@@ -16,8 +16,7 @@ from config.load import load
 from config.model import Stage
 from config.schema import load_schema
 from config.settings import read_settings
-from proxy.app import parents_of
-from proxy.cli import connected
+from proxy.command import connected, coordinator
 from proxy.cutover import Cutover, Refused
 from tests.proxy_case import DEADLINE, Running, fresh, standing
 from tests.subjects import PROFILE, VIDEO
@@ -49,7 +48,7 @@ async def elsewhere(stand: Running) -> AsyncIterator[Cutover]:
     settings = read_settings(stand.environment)
     config = load(settings.config, stand.environment, schema)
     async with connected(config, settings, schema) as stores:
-        yield Cutover(config.entities, stores.by_side(), parents_of(config, schema))
+        yield coordinator(config, stores, schema)
 
 
 @pytest.fixture
@@ -209,7 +208,7 @@ async def test_a_flip_that_cannot_drain_goes_back_and_what_it_held_goes_on(shado
         flipping = asyncio.create_task(flip(elsewhere, "video", Stage.LIVE, deadline=2.5))
         await shadow.until(lambda: shadow.proxy.flags["video"].target == Stage.LIVE, "a fence")
         asked = asyncio.create_task(shadow.ask("PATCH", f"/api/videos/{key}", {"title": "was held"}))
-        with pytest.raises(Refused, match=r"did not drain within 2\.5 s: it is at shadow again"):
+        with pytest.raises(Refused, match=r"not moved within 2\.5 s .*legacy has settled.*: it is at shadow again"):
             await flipping
         answer = await asked
         assert (answer.status, answer.data["title"]) == (200, "was held")

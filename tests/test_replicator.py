@@ -4,159 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 
 import pytest
 from bson import ObjectId
-from pymongo import AsyncMongoClient
 
-from adapters.side import Invalid, Operation, Orphan, SideName
-from config.load import load
+from adapters.side import Invalid, Operation, Orphan
 from config.model import Stage
-from config.schema import load_schema
-from config.settings import read_settings
-from proxy.app import Stores, build_stores, parents_of
-from proxy.flags import Flags
-from proxy.idle import Idle
-from proxy.metrics import Metrics
-from proxy.replicator import Replicator
-from proxy.settle import Settler
-from proxy.sweep import Sweep
-from tests.proxy_case import COLLECTION_CONFIG, DEADLINE, databases
-
-Json = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """Both stores with a replicator between them, no proxy and no follower: keys settle when a test says so."""
-
-    stores: Stores
-    legacy: Any
-    settler: Settler
-    replicator: Replicator
-    metrics: Metrics
-    flags: Flags
-    entities: tuple[str, ...]
-
-    async def account(self, *, wallet: str | None = None) -> ObjectId:
-        return await self.insert("accounts", walletAddress=wallet or secrets.token_hex(6))
-
-    async def profile(self, account: ObjectId, **fields: Any) -> str:
-        """A profile in the collection that nobody has been told of."""
-        key = await self.insert("profiles", **{"accountId": account, "username": secrets.token_hex(6), **fields})
-        return str(key)
-
-    async def insert(self, collection: str, **fields: Any) -> ObjectId:
-        key, now = ObjectId(), datetime.now(UTC).replace(microsecond=0)
-        await self.legacy[collection].insert_one({"_id": key, "createdAt": now, "updatedAt": now, **fields})
-        return key
-
-    async def change(self, key: str, **fields: Any) -> None:
-        await self.legacy["profiles"].update_one({"_id": ObjectId(key)}, {"$set": fields})
-
-    async def row(self, key: str) -> Json | None:
-        found = await self.stores.prisma.perform(Operation("profile", "read", {"id": key}))
-        return found.documents[0] if found.documents else None
-
-    async def settled(self, *keys: str) -> None:
-        async with asyncio.timeout(DEADLINE):
-            await self.replicator.settled("profile", keys)
-
-    async def until(self, holds: Callable[[], bool]) -> None:
-        async with asyncio.timeout(DEADLINE):
-            while not holds():
-                await asyncio.sleep(0.01)
-
-    async def tokens(self) -> int:
-        """How many settles have begun, by the counter that each takes its token from."""
-        found = await self.legacy["strangler_tokens"].find_one({"_id": "token"})
-        return 0 if found is None else int(found["value"])
-
-    async def marked(self, key: str) -> str:
-        """A mark in the legacy outbox, as a write that is under way leaves it."""
-        mark = ObjectId()
-        row = {"_id": mark, "entity": "profile", "key": key, "at": datetime.now(UTC)}
-        await self.legacy["strangler_marks"].insert_one(row)
-        return str(mark)
-
-    async def marks(self) -> set[str]:
-        return {str(row["_id"]) async for row in self.legacy["strangler_marks"].find({})}
-
-    def count(self, name: str, **labels: str) -> float:
-        return self.metrics.registry.get_sample_value(name, labels) or 0.0
-
-    def failures(self) -> float:
-        families = self.metrics.settle_failures.collect()
-        return sum(sample.value for family in families for sample in family.samples if sample.name.endswith("_total"))
-
-    @asynccontextmanager
-    async def locked(self, key: str) -> AsyncIterator[None]:
-        """A settle of this key waits until the block ends."""
-        engine = self.stores.engine
-        lock = await engine.begin()
-        await engine.query_raw('SELECT 1 AS one FROM "profiles" WHERE "_id" = $1 FOR UPDATE', key, tx=lock)
-        try:
-            yield
-        finally:
-            await engine.rollback(lock)
+from tests.proxy_case import DEADLINE
+from tests.settle_case import Bench, Ground, Json, bench_at, grounds
 
 
 @pytest.fixture(scope="module")
-async def stores(
-    mongo_url: str, postgres_url: str, migrated_template: str
-) -> AsyncIterator[tuple[Stores, dict[str, Any], Any]]:
-    schema = load_schema()
-    async with databases(mongo_url, postgres_url, migrated_template) as urls:
-        environment = {
-            "MONGO_URL": urls.mongo_url,
-            "DATABASE_URL": urls.database_url,
-            "CORE_URL": "http://127.0.0.1:1",
-            "JWT_SECRET": "the secret of tests that know no callers",
-            "STRANGLER_CONFIG": str(COLLECTION_CONFIG),
-        }
-        settings = read_settings(environment)
-        config = load(Path(environment["STRANGLER_CONFIG"]), environment, schema)
-        built = build_stores(config, settings, schema)
-        async with AsyncMongoClient[Json](urls.mongo_url, tz_aware=True) as client:
-            for store in built.by_side().values():
-                await store.connect()
-            yield built, dict(config.entities), (client.get_default_database(), parents_of(config, schema))
-            for store in built.by_side().values():
-                await store.disconnect()
-
-
-@asynccontextmanager
-async def bench_at(
-    stage: Stage, stores: tuple[Stores, dict[str, Any], Any], *, bound: int = 1000
-) -> AsyncIterator[Bench]:
-    built, entities, (legacy, parents) = stores
-    staged = {name: entity.model_copy(update={"stage": stage}) for name, entity in entities.items()}
-    by_side, metrics = built.by_side(), Metrics()
-    flags = Flags(staged, by_side.values())
-    settler = Settler(by_side, flags, parents)
-    replicator = Replicator(settler, by_side, flags, staged, Idle(), metrics, bound=bound)
-    replicator.start()
-    try:
-        yield Bench(built, legacy, settler, replicator, metrics, flags, tuple(staged))
-    finally:
-        await replicator.stop()
-
-
-@pytest.fixture
-async def bench(stores: tuple[Stores, dict[str, Any], Any]) -> AsyncIterator[Bench]:
-    async with bench_at(Stage.DUALWRITE, stores) as found:
+async def ground(mongo_url: str, postgres_url: str, migrated_template: str) -> AsyncIterator[Ground]:
+    async with grounds(mongo_url, postgres_url, migrated_template) as found:
         yield found
 
 
 @pytest.fixture
-async def reverse(stores: tuple[Stores, dict[str, Any], Any]) -> AsyncIterator[Bench]:
-    async with bench_at(Stage.LIVE, stores) as found:
+async def bench(ground: Ground) -> AsyncIterator[Bench]:
+    async with bench_at(Stage.DUALWRITE, ground) as found:
+        yield found
+
+
+@pytest.fixture
+async def reverse(ground: Ground) -> AsyncIterator[Bench]:
+    async with bench_at(Stage.LIVE, ground) as found:
         yield found
 
 
@@ -243,20 +118,17 @@ async def test_a_mark_stays_while_its_settle_is_under_way(bench: Bench) -> None:
     assert await bench.marks() == set()
 
 
-async def test_a_refused_key_keeps_its_mark(bench: Bench) -> None:
-    orphan = await bench.profile(ObjectId())
-    mark = await bench.marked(orphan)
-    bench.replicator.changed("profile", [orphan], [("legacy", mark)])
-    await bench.until(lambda: bench.count("strangler_settle_failures_total", entity="profile", cause="Orphan") > 1)
-    assert await bench.marks() == {mark}
-    await bench.legacy["profiles"].delete_one({"_id": ObjectId(orphan)})
-    bench.replicator.changed("profile", [orphan])
-    await bench.settled(orphan)
+async def test_marks_of_one_transaction_go_when_all_its_keys_have_settled(bench: Bench) -> None:
+    good, orphan = await bench.profile(await bench.account()), await bench.profile(ObjectId())
+    marks = [await bench.marked(good), await bench.marked(orphan)]
+    bench.replicator.changed("profile", [good, orphan], [("legacy", mark) for mark in marks])
+    await bench.settled(good, orphan)  # the second one in quarantine
     assert await bench.marks() == set()
+    assert set(await bench.refusals()) == {orphan}
 
 
-async def test_where_nothing_settles_marks_are_only_taken_away(stores: Any) -> None:
-    async with bench_at(Stage.COMPLETE, stores) as bench:
+async def test_where_nothing_settles_marks_are_only_taken_away(ground: Ground) -> None:
+    async with bench_at(Stage.COMPLETE, ground) as bench:
         key = await bench.profile(await bench.account())
         mark = await bench.marked(key)
         bench.replicator.changed("profile", [key], [("legacy", mark)])
@@ -287,7 +159,7 @@ async def test_an_orphan_waits_by_itself_and_settles_when_its_parent_comes(bench
     await bench.settled(*others)
     for key in others:
         assert await bench.row(key) is not None
-    assert bench.replicator.pending("profile", orphan)
+    assert await bench.row(orphan) is None
     assert bench.count("strangler_settle_failures_total", entity="profile", cause="Orphan") >= 1
 
     now = datetime.now(UTC)
@@ -312,7 +184,7 @@ async def test_a_value_that_prisma_refuses_waits_until_its_document_changes(benc
 
     bench.replicator.changed("profile", [good, key])
     await bench.settled(good)
-    assert bench.replicator.pending("profile", key)
+    assert await bench.row(key) is None
     fixed = {"bio": "fine", "createdAt": datetime(2026, 1, 1, tzinfo=UTC), "username": secrets.token_hex(6)}
     await bench.change(key, **fixed)
     bench.replicator.changed("profile", [key])
@@ -351,19 +223,44 @@ async def test_an_orphan_is_named(bench: Bench) -> None:
 async def test_a_settle_that_fails_is_tried_again_until_it_succeeds(bench: Bench) -> None:
     key = await bench.profile(await bench.account())
     mark = await bench.marked(key)
-    engine = bench.stores.engine
-    await engine.execute_raw('ALTER TABLE "profiles" RENAME TO "profiles_away"')
-    try:
+    async with bench.table_away("profiles"):
         bench.replicator.changed("profile", [key], [("legacy", mark)])
         assert bench.failures() == 0
         await bench.until(lambda: bench.failures() >= 2)
         assert bench.replicator.pending("profile", key)
         assert await bench.marks() == {mark}
-    finally:
-        await engine.execute_raw('ALTER TABLE "profiles_away" RENAME TO "profiles"')
     await bench.settled(key)
     assert await bench.row(key) is not None
     assert await bench.marks() == set()
+
+
+async def test_a_document_that_every_settle_fails_on_does_not_keep_the_others(bench: Bench) -> None:
+    """Not refused, but failed on: as a fault in a trigger would have it."""
+    engine = bench.stores.engine
+    await engine.execute_raw(
+        "CREATE FUNCTION stumble() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " IF NEW.bio = 'a stone' THEN PERFORM * FROM no_such_table; END IF; RETURN NEW; END $$"
+    )
+    await engine.execute_raw(
+        'CREATE TRIGGER stumble BEFORE INSERT OR UPDATE ON "profiles" FOR EACH ROW EXECUTE FUNCTION stumble()'
+    )
+    account = await bench.account()
+    good = [await bench.profile(account) for _ in range(6)]
+    stone = await bench.profile(account, bio="a stone")
+    mark = await bench.marked(stone)
+    try:
+        bench.replicator.changed("profile", good[:3])
+        bench.replicator.changed("profile", [stone], [("legacy", mark)])
+        bench.replicator.changed("profile", good[3:])
+        await bench.settled(*good)
+        assert all([await bench.row(key) for key in good])
+        assert bench.replicator.pending("profile", stone, mark)
+        assert await bench.marks() == {mark}
+    finally:
+        await engine.execute_raw('DROP TRIGGER stumble ON "profiles"')
+        await engine.execute_raw("DROP FUNCTION stumble")
+    await bench.settled(stone)
+    assert await bench.row(stone) is not None
 
 
 # Fences
@@ -375,10 +272,10 @@ async def test_an_older_settle_changes_nothing_on_prisma(bench: Bench) -> None:
     old = await bench.stores.legacy.hold("profile", [key])
     await bench.change(key, bio="new")
     assert (await bench.settler.settle("profile", [key])).written == {key}
-    late = await bench.stores.prisma.apply("profile", old.token, {key: old.documents[key]})
+    late = await bench.stores.prisma.apply("profile", 0, old.token, {key: old.documents[key]})
     assert late.superseded == {key}
     assert not late.written
-    gone = await bench.stores.prisma.apply("profile", old.token, {key: None})
+    gone = await bench.stores.prisma.apply("profile", 0, old.token, {key: None})
     assert gone.superseded == {key}
     row = await bench.row(key)
     assert row is not None
@@ -393,10 +290,11 @@ async def test_an_older_settle_changes_nothing_on_legacy(reverse: Bench) -> None
     change = Operation("nft_ownership", "update", {"id": key}, {"tokenId": "new"})
     await reverse.stores.prisma.perform(change)
     assert (await reverse.settler.settle("nft_ownership", [key])).written == {key}
-    late = await reverse.stores.legacy.apply("nft_ownership", old.token, {key: old.documents[key]})
+    late = await reverse.stores.legacy.apply("nft_ownership", 0, old.token, {key: old.documents[key]})
     assert late.superseded == {key}
     assert not late.written
-    found = await reverse.legacy["nft_ownership"].find_one({"_id": ObjectId(key)})
+    found = await reverse.document("nft_ownership", key)
+    assert found is not None
     assert found["tokenId"] == "new"
 
 
@@ -407,77 +305,37 @@ async def test_a_deleted_document_is_deleted_and_stays_so(bench: Bench) -> None:
     await bench.legacy["profiles"].delete_one({"_id": ObjectId(key)})
     assert (await bench.settler.settle("profile", [key])).written == {key}
     assert await bench.row(key) is None
-    late = await bench.stores.prisma.apply("profile", old.token, {key: old.documents[key]})
+    late = await bench.stores.prisma.apply("profile", 0, old.token, {key: old.documents[key]})
     assert late.superseded == {key}
     assert await bench.row(key) is None
 
 
-# Bounds, the change stream, the sweep
+# Bounds and the change stream
 
 
-async def test_past_the_bound_a_marked_key_is_shed_and_the_sweep_finds_it(stores: Any) -> None:
-    async with bench_at(Stage.DUALWRITE, stores, bound=2) as bench:
+async def test_past_the_bound_a_key_is_shed_and_its_mark_stays(ground: Ground) -> None:
+    async with bench_at(Stage.DUALWRITE, ground, bound=2) as bench:
         account = await bench.account()
         keys = [await bench.profile(account) for _ in range(4)]
-        old = datetime.now(UTC) - timedelta(minutes=5)
-        marks = [ObjectId() for _ in keys]
+        marks = [await bench.marked(key) for key in keys]
         for mark, key in zip(marks, keys, strict=True):
-            await bench.legacy["strangler_marks"].insert_one({"_id": mark, "entity": "profile", "key": key, "at": old})
-            bench.replicator.changed("profile", [key], [("legacy", str(mark))])
+            bench.replicator.changed("profile", [key], [("legacy", mark)])
         assert bench.count("strangler_shed_total", queue="settle") == 2
+        assert bench.replicator.room("profile") == 0
         await bench.settled(*keys)
-        assert await bench.marks() == {str(mark) for mark in marks[2:]}
+        assert await bench.marks() == set(marks[2:])
         assert await bench.row(keys[3]) is None
+        await bench.stores.legacy.unmark(marks[2:])
 
-        sweep = Sweep(bench.stores.by_side(), bench.entities, bench.replicator, write_deadline=timedelta(seconds=1))
-        sweep.start()
+
+async def test_what_is_settled_whole_waits_for_room(ground: Ground) -> None:
+    async with bench_at(Stage.DUALWRITE, ground, bound=2) as bench:
+        account = await bench.account()
+        keys = [await bench.profile(account) for _ in range(7)]
         async with asyncio.timeout(DEADLINE):
-            while await bench.marks():
-                await asyncio.sleep(0.02)
-        await sweep.stop()
-        for key in keys:
-            assert await bench.row(key) is not None
-
-
-@pytest.mark.parametrize("side", ["legacy", "prisma"])
-async def test_the_sweep_settles_marks_of_either_outbox_from_the_primary(bench: Bench, side: SideName) -> None:
-    key = await bench.profile(await bench.account(), bio="left behind")
-    old = datetime.now(UTC) - timedelta(minutes=5)
-    if side == "legacy":
-        await bench.legacy["strangler_marks"].insert_one(
-            {"_id": ObjectId(), "entity": "profile", "key": key, "at": old}
-        )
-    else:
-        row = {"id": secrets.token_hex(12), "entity": "profile", "key": key, "at": old}
-        await bench.stores.engine.call("StranglerMark", "create", {"data": row})
-    sweep = Sweep(bench.stores.by_side(), bench.entities, bench.replicator, write_deadline=timedelta(seconds=1))
-    sweep.start()
-    store = bench.stores.by_side()[side]
-    async with asyncio.timeout(DEADLINE):
-        while await store.marks("profile", 1):
-            await asyncio.sleep(0.02)
-    await sweep.stop()
-    found = await bench.row(key)
-    assert found is not None
-    assert found["bio"] == "left behind"
-
-
-async def test_the_sweep_leaves_marks_of_writes_that_may_still_be_under_way(bench: Bench) -> None:
-    key = await bench.profile(await bench.account())
-    young = await bench.marked(key)
-    other = await bench.profile(await bench.account())
-    old = ObjectId()
-    row = {"_id": old, "entity": "profile", "key": other, "at": datetime.now(UTC) - timedelta(minutes=5)}
-    await bench.legacy["strangler_marks"].insert_one(row)
-    sweep = Sweep(bench.stores.by_side(), bench.entities, bench.replicator, write_deadline=timedelta(minutes=1))
-    sweep.start()
-    async with asyncio.timeout(DEADLINE):
-        while str(old) in await bench.marks():
-            await asyncio.sleep(0.02)
-    await sweep.stop()
-    assert await bench.marks() == {young}
-    assert await bench.row(key) is None
-    await bench.stores.legacy.unmark([young])
+            await bench.replicator.settle("profile", keys)
+        assert all([await bench.row(key) for key in keys])
+        assert bench.count("strangler_shed_total", queue="settle") == 0
 
 
 async def test_a_change_that_a_settle_has_read_already_is_not_settled_again(bench: Bench) -> None:
@@ -498,8 +356,27 @@ async def test_a_change_that_a_settle_has_read_already_is_not_settled_again(benc
     assert await bench.tokens() == before + 2  # this test's own hold, and the settle
 
 
-async def test_the_change_stream_waits_for_room(stores: Any) -> None:
-    async with bench_at(Stage.DUALWRITE, stores, bound=1) as bench:
+async def test_whoever_asks_does_not_wait_for_later_changes(bench: Bench) -> None:
+    """Of a key that never rests nobody could else say that it has settled."""
+    key = await bench.profile(await bench.account())
+    bench.replicator.changed("profile", [key])
+    await bench.settled(key)
+    async with AsyncExitStack() as later:
+        await bench.change(key, bio="asked after")
+        bench.replicator.changed("profile", [key])
+        async with bench.steps.stopped("applied", bench.replicator.drained) as asked:
+            await later.enter_async_context(bench.locked(key))
+            await bench.change(key, bio="later")
+            bench.replicator.changed("profile", [key])
+        async with asyncio.timeout(DEADLINE):
+            await asked
+        assert bench.replicator.pending("profile", key)
+    await bench.settled(key)
+    assert (await bench.row(key) or {})["bio"] == "later"
+
+
+async def test_the_change_stream_waits_for_room(ground: Ground) -> None:
+    async with bench_at(Stage.DUALWRITE, ground, bound=1) as bench:
         first = await bench.profile(await bench.account())
         second = await bench.profile(await bench.account())
         bench.replicator.changed("profile", [first])
