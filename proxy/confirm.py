@@ -32,6 +32,4 @@ class Confirmations:
 
     def _lost(self, entity: str) -> Failure:
         self._metrics.refused_writes.labels(entity, "lease_lost").inc()
-        return Failure(
-            503, "This replica has lost touch: the write does not count", reason="lease_lost", retry_after=1
-        )
+        return Failure(503, "This replica has lost touch: the write does not count", reason="lease_lost", retry_after=1)

@@ -41,12 +41,13 @@ class Tally:
         return found
 
     def _read(self) -> dict[str, tuple[int, int]]:
-        found: dict[str, tuple[int, int]] = {}
+        compared: dict[str, int] = {}
+        differed: dict[str, int] = {}
         for family in self._comparisons.collect():
             for sample in family.samples:
                 result = sample.labels.get("result")
                 if result in _JUDGED and sample.name.endswith("_total"):
-                    compared, differed = found.get(sample.labels["entity"], (0, 0))
-                    count = int(sample.value)
-                    found[sample.labels["entity"]] = (compared + count, differed + (count if result == "mismatch" else 0))
-        return found
+                    entity, count = sample.labels["entity"], int(sample.value)
+                    compared[entity] = compared.get(entity, 0) + count
+                    differed[entity] = differed.get(entity, 0) + (count if result == "mismatch" else 0)
+        return {entity: (count, differed[entity]) for entity, count in compared.items()}

@@ -84,7 +84,8 @@ class Writes:
             if meaning.primary == "legacy" and self._endpoints.serve(entity):
                 if self._follower.needs_mark(meaning):
                     return await self._noted.forward(
-                        asked, lambda tap: self._endpoints.forward(request, asked, shield=True, tap=tap, confirm=confirm)
+                        asked,
+                        lambda tap: self._endpoints.forward(request, asked, shield=True, tap=tap, confirm=confirm),
                     )
                 # The change stream is the record of what the old server did: a forwarded write needs no mark.
                 try:

@@ -20,7 +20,11 @@ DECIDED = ("decided", "copied")
 
 @pytest.fixture(scope="module")
 async def stand(
-    server_folder: Path, mongo_url: str, postgres_url: str, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+    server_folder: Path,
+    mongo_url: str,
+    postgres_url: str,
+    migrated_template: str,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[Pair]:
     config = holding_for(tmp_path_factory.mktemp("config"), "1s")
     async with (
