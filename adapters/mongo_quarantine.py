@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bson import ObjectId
 from motor.motor_asyncio import AsyncIOMotorDatabase
-from pymongo import ASCENDING, UpdateOne
+from pymongo import ASCENDING, DeleteOne, UpdateOne
 
 from adapters.mongo_calls import seconds_since, within
 from adapters.side import Key, Refusal
@@ -48,6 +49,20 @@ class MongoQuarantine:
             for row in rows
         ]
 
+    async def stamps(self, entity: str, keys: Sequence[Key]) -> dict[Key, str]:
+        wanted = {"_id": {"$in": [_id(entity, key) for key in keys]}}
+        async with within(self._deadline):
+            rows = await self._rows.find(wanted, {"stamp": 1}).to_list(None)
+        return {row["_id"]["k"]: row["stamp"] for row in rows}
+
+    async def release(self, entity: str, stamps: Mapping[Key, str]) -> int:
+        if not stamps:
+            return 0
+        gone = [DeleteOne({"_id": _id(entity, key), "stamp": stamp}) for key, stamp in stamps.items()]
+        async with within(self._deadline, write=True):
+            result = await self._rows.bulk_write(gone, ordered=False)
+        return int(result.deleted_count)
+
     async def take(self, entity: str, keys: Sequence[Key]) -> int:
         if not keys:
             return 0
@@ -68,6 +83,7 @@ def _id(entity: str, key: Key) -> Raw:
 def _tried(reason: str) -> list[Raw]:
     fields = {
         "reason": {"$literal": reason},
+        "stamp": {"$literal": str(ObjectId())},
         "since": {"$ifNull": ["$since", "$$NOW"]},
         "at": "$$NOW",
         "tries": {"$add": [{"$ifNull": ["$tries", 0]}, 1]},

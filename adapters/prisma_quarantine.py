@@ -16,14 +16,23 @@ from adapters.side import Key, Refusal
 _LONGEST: Final = 1000  # characters of a reason
 # In the order of the keys, so that two who put the same ones do not wait for each other in a circle.
 _PUT: Final = (
-    'INSERT INTO "strangler_quarantine" AS q ("entity", "key", "reason", "since", "tries", "tried_at")'
-    f' SELECT $1, r."key", r."value", {NOW}, 1, {NOW} FROM json_each_text($2::text::json) r ORDER BY r."key"'
-    ' ON CONFLICT ("entity", "key") DO UPDATE SET "reason" = excluded."reason", "tries" = q."tries" + 1,'
-    ' "tried_at" = excluded."tried_at"'
+    'INSERT INTO "strangler_quarantine" AS q ("entity", "key", "reason", "stamp", "since", "tries", "tried_at")'
+    f' SELECT $1, r."key", r."value", gen_random_uuid()::text, {NOW}, 1, {NOW}'
+    ' FROM json_each_text($2::text::json) r ORDER BY r."key"'
+    ' ON CONFLICT ("entity", "key") DO UPDATE SET "reason" = excluded."reason", "stamp" = excluded."stamp",'
+    ' "tries" = q."tries" + 1, "tried_at" = excluded."tried_at"'
 )
 _REFUSALS: Final = (
     f'SELECT "entity", "key", "reason", "since", "tries", {seconds_since("tried_at")} AS "age"'
     ' FROM "strangler_quarantine" WHERE $1::text IS NULL OR "entity" = $1 ORDER BY "tried_at", "entity", "key" LIMIT $2'
+)
+_STAMPS: Final = (
+    'SELECT "key", "stamp" FROM "strangler_quarantine" WHERE "entity" = $1'
+    ' AND "key" IN (SELECT json_array_elements_text($2::text::json))'
+)
+_RELEASE: Final = (
+    'DELETE FROM "strangler_quarantine" q USING json_each_text($2::text::json) r'
+    ' WHERE q."entity" = $1 AND q."key" = r."key" AND q."stamp" = r."value"'
 )
 _TAKE: Final = (
     'DELETE FROM "strangler_quarantine" WHERE "entity" = $1'
@@ -58,6 +67,17 @@ class PrismaQuarantine:
             )
             for row in rows
         ]
+
+    async def stamps(self, entity: str, keys: Sequence[Key]) -> dict[Key, str]:
+        with translated():
+            rows = await self._engine.query_raw(_STAMPS, entity, orjson.dumps(list(keys)).decode())
+        return {row["key"]: row["stamp"] for row in rows}
+
+    async def release(self, entity: str, stamps: Mapping[Key, str]) -> int:
+        if not stamps:
+            return 0
+        with translated():
+            return await self._engine.execute_raw(_RELEASE, entity, orjson.dumps(dict(stamps)).decode())
 
     async def take(self, entity: str, keys: Sequence[Key]) -> int:
         if not keys:

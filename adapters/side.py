@@ -264,8 +264,17 @@ class Quarantine(Protocol):
         """Those tried longest ago first."""
         ...
 
+    async def stamps(self, entity: str, keys: Sequence[Key]) -> dict[Key, str]:
+        """Which refusal each of these keys is here for: every `put` has a stamp of its own. Keys that are not here are left
+        out."""
+        ...
+
+    async def release(self, entity: str, stamps: Mapping[Key, str]) -> int:
+        """Let go of these keys where they are still here for that refusal. Returns how many were."""
+        ...
+
     async def take(self, entity: str, keys: Sequence[Key]) -> int:
-        """Let these keys go: they have settled, or are given up. Returns how many there were."""
+        """Let these keys go, whatever they are here for: they are given up. Returns how many there were."""
         ...
 
     async def sizes(self) -> dict[str, int]:

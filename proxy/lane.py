@@ -27,15 +27,13 @@ class OutboxMark:
 class Dirty:
     """A key to settle: since when (loop time), and the marks whose writes have finished. `clock`: all that is known of it
     is a change at that time of the primary; a settle that has read it since speaks for this one. `heard` is the place of
-    its first change among those that the lane has heard of. `backed`: should this process die, others know of the key, by
-    a mark or by the change stream."""
+    its first change among those that the lane has heard of."""
 
     since: float
     marks: set[OutboxMark] = field(default_factory=set)
     tries: int = 0
     clock: Any = None
     heard: int = 0
-    backed: bool = False
 
 
 class Lane:
@@ -144,5 +142,4 @@ def _together(one: Dirty, other: Dirty) -> Dirty:
         min(one.tries, other.tries),
         one.clock and other.clock and max(one.clock, other.clock),
         min(one.heard, other.heard),
-        one.backed or other.backed,
     )

@@ -62,16 +62,19 @@ class Quarantines:
         while len(self._said) > _REMEMBERED:
             self._said.popitem(last=False)
 
-    async def take(self, side: SideName, entity: str, keys: Sequence[Key]) -> None:
-        """Take out what there is of these keys, before the token of their next settle: whoever refuses one after it puts it
-        back. They have to be marked, or to come from the change stream, so that a crash in between loses none."""
-        if keys and self._sizes[side].get(entity):
-            await self._take(side, entity, keys)
+    async def known(self, side: SideName, entity: str, keys: Sequence[Key]) -> Mapping[Key, str]:
+        """Which of these keys are there, and for which refusal. Protocol rule: asked before the token of their next settle,
+        so that this settle takes out what it has made good, and nothing that somebody has put there since."""
+        if not self.size(side, entity):
+            return {}
+        return await self._stores[side].quarantine.stamps(entity, keys)
 
-    async def _take(self, side: SideName, entity: str, keys: Sequence[Key]) -> None:
-        gone = await self._stores[side].quarantine.take(entity, keys)
-        sizes = self._sizes[side]
-        sizes[entity] = max(0, sizes.get(entity, 0) - gone)
+    async def release(self, side: SideName, entity: str, known: Mapping[Key, str]) -> None:
+        """Take these out, those that are still there for the same refusal."""
+        if known:
+            gone = await self._stores[side].quarantine.release(entity, known)
+            sizes = self._sizes[side]
+            sizes[entity] = max(0, sizes.get(entity, 0) - gone)
 
     def settled(self, entity: str, keys: Iterable[Key]) -> None:
         """These keys have settled: said of those that had been refused."""
@@ -81,27 +84,12 @@ class Quarantines:
 
     async def retry(self, side: SideName, entity: str, keys: Sequence[Key], settler: Settler) -> Retried:
         """Settle keys that are in the quarantine of that side, if it is still the primary. Raises SideError."""
+        known = await self._stores[side].quarantine.stamps(entity, keys)
         tried = await settler.settle(entity, keys)
         if tried.primary != side:
             return Retried()
-        refused = dict(tried.refused)
-        if tried.done:
-            refused |= await self._release(side, entity, sorted(tried.done), settler)
+        await self.release(side, entity, {key: known[key] for key in tried.done & known.keys()})
+        self.settled(entity, tried.done)
         if tried.refused:
             await self.put(side, entity, tried.refused)
-        return Retried(frozenset(keys) - refused.keys(), {key: reason_of(cause) for key, cause in refused.items()})
-
-    async def _release(
-        self, side: SideName, entity: str, keys: Sequence[Key], settler: Settler
-    ) -> Mapping[Key, SideError]:
-        """Let go of keys that have settled; return those that were refused after all. A later document of theirs may have
-        been put here since: so they are taken out first, under marks, and settled once more."""
-        store = self._stores[side]
-        marks = await store.mark(entity, keys)
-        await self._take(side, entity, keys)
-        again = await settler.settle(entity, keys)
-        if again.refused and again.primary:
-            await self.put(again.primary, entity, again.refused)
-        await store.unmark(marks)
-        self.settled(entity, again.done)
-        return again.refused
+        return Retried(tried.done, {key: reason_of(cause) for key, cause in tried.refused.items()})

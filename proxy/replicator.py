@@ -83,14 +83,14 @@ class Replicator:
                 lane.changes += 1
                 self._metrics.shed.labels("settle").inc()
             else:
-                lane.hear(key, Dirty(now, set(left), backed=bool(left)))
+                lane.hear(key, Dirty(now, set(left)))
 
     async def followed(self, entity: str, key: Key, clock: Any) -> None:
         """The change stream saw this key change. Waits while the lane is full: such a key has no mark to fall back on."""
         lane = self._lanes[entity]
         if not lane.has_read(key, clock):
             await self._room(lane)
-            lane.hear(key, Dirty(asyncio.get_running_loop().time(), clock=clock, backed=True))
+            lane.hear(key, Dirty(asyncio.get_running_loop().time(), clock=clock))
 
     async def settle(self, entity: str, keys: Iterable[Key]) -> None:
         """Return once each of these keys has settled, or is in quarantine. Should this process die before, the caller knows
@@ -99,7 +99,7 @@ class Replicator:
         asked = list(keys)
         for key in asked:
             await self._room(lane)
-            lane.hear(key, Dirty(asyncio.get_running_loop().time(), backed=True))
+            lane.hear(key, Dirty(asyncio.get_running_loop().time()))
         await lane.passed(asked)
 
     async def _room(self, lane: Lane) -> None:
@@ -185,8 +185,11 @@ class Replicator:
         if not meaning.settles:
             await self._unmark(batch)
             return Settled()
-        await self._quarantines.take(meaning.primary, entity, [key for key, dirty in batch.items() if dirty.backed])
+        known = await self._quarantines.known(meaning.primary, entity, list(batch))
         settled = await self._settler.settle(entity, list(batch))
+        if settled.primary == meaning.primary:
+            made_good = {key: known[key] for key in settled.done & known.keys()}
+            await self._quarantines.release(meaning.primary, entity, made_good)
         # Exactly the marks whose writes had finished before the token was taken: later ones are in a later batch.
         await self._unmark({key: batch[key] for key in settled.done})
         self._quarantines.settled(entity, settled.done)

@@ -121,6 +121,17 @@ async def test_quarantine_keeps_counts_and_lets_go(store: MongoStore, raw: Datab
     assert await quarantine.sizes() == {"notification": 1}
 
 
+async def test_quarantine_releases_for_the_refusal_that_was_seen(store: MongoStore) -> None:
+    quarantine = store.quarantine
+    await quarantine.put("account", {"k1": "why", "k2": "why"})
+    seen = await quarantine.stamps("account", ["k1", "k2", "unknown"])
+    assert seen.keys() == {"k1", "k2"}
+    await quarantine.put("account", {"k2": "why"})
+    assert await quarantine.release("account", {}) == 0
+    assert await quarantine.release("account", seen) == 1
+    assert [refusal.key for refusal in await quarantine.refusals("account")] == ["k2"]
+
+
 # What has changed since
 
 

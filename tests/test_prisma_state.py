@@ -242,6 +242,16 @@ async def test_keys_are_let_go(quarantine: PrismaQuarantine) -> None:
     assert await quarantine.sizes() == {"video": 1}
 
 
+async def test_keys_are_released_for_the_refusal_that_was_seen(quarantine: PrismaQuarantine) -> None:
+    await quarantine.put("video", {"a": "why", "b": "why"})
+    seen = await quarantine.stamps("video", ["a", "b", "unknown"])
+    assert seen.keys() == {"a", "b"}
+    await quarantine.put("video", {"b": "why"})
+    assert await quarantine.release("video", {}) == 0
+    assert await quarantine.release("video", seen) == 1
+    assert [refusal.key for refusal in await quarantine.refusals("video")] == ["b"]
+
+
 async def test_any_reason_can_be_kept(quarantine: PrismaQuarantine) -> None:
     await quarantine.put("video", {"a": "a NUL\0 and half a character \ud800" + "x" * 100_000})
     [refusal] = await quarantine.refusals()

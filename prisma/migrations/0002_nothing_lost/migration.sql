@@ -28,6 +28,7 @@ CREATE TABLE "strangler_quarantine" (
     "entity" TEXT NOT NULL,
     "key" TEXT NOT NULL,
     "reason" TEXT NOT NULL,
+    "stamp" TEXT NOT NULL,
     "since" TIMESTAMP(3) NOT NULL DEFAULT (now() AT TIME ZONE 'utc'::text),
     "tries" INTEGER NOT NULL DEFAULT 1,
     "tried_at" TIMESTAMP(3) NOT NULL DEFAULT (now() AT TIME ZONE 'utc'::text),
