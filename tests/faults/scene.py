@@ -147,6 +147,7 @@ async def scene(layout: Layout) -> AsyncIterator[Scene]:
             "JWT_SECRET": secret,
             "STRANGLER_CONFIG": str(_config(folder, layout)),
             "STRANGLER_LOG": "json",
+            "TMPDIR": str(folder),  # a replica that is killed leaves its engine's socket there
         }
         control = await stack.enter_async_context(Control.listening())
         ports: dict[Link, int] = {"mongo": mongo_port, "postgres": postgres_port}

@@ -15,6 +15,7 @@ import orjson
 
 from examples.proxim8.token import bearer
 from proxy.failure import NEVER_SENT
+from tests.faults.answers import Answer, NotAsked, Unanswered, parsed
 from tests.faults.record import STALE, Record, Timed, Write, now
 from tests.faults.subjects import ACCOUNT, SUBJECTS, Json, Subject
 
@@ -46,21 +47,6 @@ class Item:
     value: Any
     certain: bool = True
     hot: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    url: str
-    status: int
-    body: Any
-
-    @property
-    def reason(self) -> str:
-        return str(self.body.get("reason", "")) if isinstance(self.body, dict) else ""
-
-    def document(self) -> Json:
-        data = self.body.get("data") if isinstance(self.body, dict) else None
-        return data if isinstance(data, dict) else {}
 
 
 @dataclass(slots=True)
@@ -104,7 +90,7 @@ class Workload:
             began = now()
             try:
                 async with self.session.request(method, url + path, data=data, headers=headers) as response:
-                    answer = Answer(url, response.status, _parsed(await response.read()))
+                    answer = Answer(url, response.status, parsed(await response.read()))
             except aiohttp.ClientConnectorError as error:
                 refused.append(os.strerror(error.os_error.errno or 0))
                 continue
@@ -123,18 +109,6 @@ class Workload:
         urls = list(self.urls())
         self.rng.shuffle(urls)
         return urls
-
-
-class NotAsked(Exception):
-    """No replica accepts connections."""
-
-
-class Unanswered(Exception):
-    """The connection to that replica broke, or it took too long."""
-
-    def __init__(self, url: str, kind: str) -> None:
-        super().__init__(kind)
-        self.url = url
 
 
 class _Client:
@@ -296,10 +270,3 @@ async def working(
         finally:
             workload.stopping.set()
             await asyncio.gather(*running)
-
-
-def _parsed(body: bytes) -> Any:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
