@@ -87,7 +87,7 @@ class MongoStore:
         self._settling = Settling(self._client, self._database, collections, self._sessions, write)
         self.beacons = Beacons(self._database, write)
         self.positions = Positions(self._database, write)
-        self.state = MongoState(self._database, self._sessions, write)
+        self.state = MongoState(self._database, self._sessions, connect)
         self.quarantine = MongoQuarantine(self._database, write)
         self.is_replica_set = False
         self._prepared = False

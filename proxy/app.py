@@ -29,7 +29,7 @@ from proxy.claims import compile_claims
 from proxy.confirm import Confirmations
 from proxy.connect import Connections
 from proxy.dispatch import Dispatch
-from proxy.flags import MARGIN, Flags
+from proxy.flags import Flags
 from proxy.follow import Follower
 from proxy.forward import Forwarder, expect_later
 from proxy.freshness import Freshness
@@ -135,8 +135,8 @@ class Proxy:
         self.flags = Flags(config.entities, by_side, hold=hold, who=settings.replica)
         lease = Lease(lambda: self.flags.looked)
         self.confirmations = Confirmations(lease, self.metrics)
-        # A held write waits until even a fence that its coordinator has abandoned has been taken back.
-        self.gates = {entity: Gate(2 * (hold + MARGIN), self.metrics.held.labels(entity)) for entity in config.entities}
+        # Twice the time: a fence that was abandoned may be followed by another one.
+        self.gates = {entity: Gate(2 * hold, self.metrics.held.labels(entity)) for entity in config.entities}
         parents = parents_of(config, schema)
         self.settler = Settler(by_side, self.flags, parents, reached=reached)
         quarantines = Quarantines(by_side)

@@ -19,7 +19,7 @@ from config.model import Entity, Stage
 from proxy.arbiter import Arbiter
 from proxy.both import ask_both
 from proxy.drain import Drain
-from proxy.flags import HOLD, MARGIN, configured, newest, read_flags
+from proxy.flags import ABANDONED, DECIDED, HOLD, configured, newest, read_flags
 from proxy.flip import Flip, Reached, Refused, unnoticed
 from proxy.guards import Guards, Move, Verdict
 from proxy.settle import Parents
@@ -86,7 +86,8 @@ class Cutover:
         self._check_step(entity, stage, to)
         await self._check_relatives(entity, to)
         if moves_primary(stage, to):
-            hold = self._hold if deadline is None else min(deadline, self._hold)
+            hold = self._hold * DECIDED
+            hold = hold if deadline is None else min(deadline, hold)
             verdicts = await self._pass_guards(Move(entity, stage, to), force=force)
             note = _note(reason, [*verdicts] if force else [])
             flip = Flip(self._stores, self._arbiter, self._drain, now, to, who, hold=hold, reached=self._reached)
@@ -160,7 +161,7 @@ class Cutover:
         """The entity's flag, which is not fenced. A fence that its coordinator has abandoned is taken back."""
         self._check_known(entity)
         flag = (await self.flags())[entity]
-        if flag.target is not None and flag.age > self._hold + MARGIN:
+        if flag.target is not None and flag.age > self._hold * ABANDONED:
             await self._arbiter.take_back(flag, who, cause="abandoned")
             flag = (await self.flags())[entity]
         if flag.target is not None:

@@ -26,8 +26,10 @@ _REFRESH_FENCED: Final = 0.02
 """The same while a flip holds writes: its clients are waiting."""
 HOLD: Final = 5.0
 """Seconds that a flip may hold writes, unless the configuration says otherwise."""
-MARGIN: Final = 1.0
-"""Seconds after which a fence that outlived its deadline has been abandoned by its coordinator."""
+DECIDED: Final = 0.8
+"""Part of the hold in which its coordinator decides a flip, or takes its fence back."""
+ABANDONED: Final = 0.9
+"""Part of the hold after which a fence that still stands has been abandoned; what is left is for taking it back."""
 _TAKE_BACK_AGAIN: Final = 0.5
 
 Listener = Callable[[Flag, Flag], None]
@@ -62,7 +64,7 @@ class Flags:
 
     Each store is watched by a loop of its own, so that one that hangs does not delay what is seen through the other. Every
     replica mends what a coordinator left behind when it died: a store that has not heard of a flag gets a copy, and a
-    fence that outlived its deadline is taken back.
+    fence that outlived its coordinator is taken back.
     """
 
     def __init__(
@@ -71,7 +73,7 @@ class Flags:
         """`hold`: seconds that a flip may last. `who` takes back what was abandoned."""
         self._stores = stores
         self._arbiter = Arbiter(stores)
-        self._abandoned = hold + MARGIN
+        self._abandoned = hold * ABANDONED
         self._who = who
         self._flags = configured(entities)
         self._meanings = {name: MEANINGS[Stage(flag.stage)] for name, flag in self._flags.items()}

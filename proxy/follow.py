@@ -12,7 +12,6 @@ import structlog
 from adapters.change_stream import StreamLost
 from adapters.mongo import MongoStore
 from adapters.mongo_beacons import Answer
-from adapters.mongo_positions import Saved
 from adapters.side import SideError, SideName, Store
 from proxy.flags import Flags
 from proxy.following import Following
@@ -60,7 +59,7 @@ class Follower:
         self.replica = replica
         self._reached = reached
         self._following: Following | None = None
-        self._saved = Saved()
+        self._records = False
         self._decided = asyncio.Event()
         self._tasks = Tasks()
         metrics.following.set_function(lambda: float(self.leads))
@@ -87,7 +86,7 @@ class Follower:
     @property
     def records(self) -> bool:
         """Whether the change stream is the record of what is written to legacy, whoever follows it."""
-        return self._following.records if self._following else self._saved.records
+        return self._following.records if self._following else self._records
 
     def needs_mark(self, meaning: Meaning) -> bool:
         """Whether a write has to leave a mark. On legacy the change stream is the record of every write, whoever made it,
@@ -132,6 +131,8 @@ class Follower:
         except Exception:
             log.exception("following_failed", replica=self.replica)
         finally:
+            # Until the next look: who follows changes nothing about whether the stream is the record.
+            self._records = following.records
             self._following = None
             await following.close()
             await self._release()
@@ -193,9 +194,10 @@ class Follower:
     async def _look(self) -> None:
         """See what the others need to know of who follows."""
         try:
-            self._saved = await self._store.positions.load()
+            saved = await self._store.positions.load()
         except SideError as error:
             log.debug("position_unread", cause=str(error))
             return
-        if self._saved.records or self._saved.lost:
+        self._records = saved.records
+        if saved.records or saved.lost:
             self._decided.set()

@@ -23,8 +23,10 @@ from proxy.tasks import Tasks
 log = structlog.get_logger()
 
 _NAME: Final = "sweep"
-_HELD: Final = 10.0
-"""Seconds that the lease lasts; each look renews it. Past them another replica follows a sweeper that died."""
+_HELD: Final = 2.5
+"""Seconds that the lease lasts; each look renews it. Past them another replica sweeps: well within the time that a flip
+has, which waits for the marks that a dead replica left. Where a look took longer two may sweep: settling twice is
+harmless."""
 _LOOK: Final = 30.0
 """Seconds that a look may take."""
 _EVERY: Final = 1.0
