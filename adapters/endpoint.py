@@ -13,7 +13,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from adapters.answer import NoSuchPlace, extract
-from adapters.mapping import Mapper
+from adapters.documents.mapping import Mapper
 from adapters.side import Conflict, HttpRequest, Invalid, Missing, Operation, Outcome, SideError, Unavailable
 
 _OURS: Final = frozenset(

@@ -1,6 +1,6 @@
 """The words that every way of reaching a side speaks: operation, outcome, refusal, store.
 
-A side is reached in three ways: through Motor (`adapters.mongo`), through the Prisma models (`adapters.prisma_models`)
+A side is reached in three ways: through Motor (`adapters.mongo.store`), through the Prisma models (`adapters.prisma.store`)
 and through the old endpoints (`adapters.endpoint`). All three are a `Side`; the first two hold the data themselves and
 are a `Store` as well: they can mark, count, fence and apply, which is all that replication asks of them.
 """

@@ -8,7 +8,7 @@ import timeit
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from adapters.mapping import Mapper
+from adapters.documents.mapping import Mapper
 from bench.figure import Figure
 from comparators.compare import compare
 from comparators.rules import Rules

@@ -12,7 +12,7 @@ from config.units import Duration, Percent, Size, Tolerance
 
 
 class Stage(StrEnum):
-    """The six stages of an entity, in their order. What each one means is one table: `proxy.stages`."""
+    """The six stages of an entity, in their order. What each one means is one table: `proxy.flags.stages`."""
 
     OFF = "off"
     DUALWRITE = "dualwrite"

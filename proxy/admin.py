@@ -11,7 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from adapters.side import SideName, Store
 from proxy.metrics import Metrics
 from proxy.readiness import Readiness
-from proxy.reports import Reports
+from proxy.requests.reports import Reports
 
 
 class Admin:

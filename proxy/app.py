@@ -12,48 +12,48 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from adapters.documents.mapping import Mapper
 from adapters.engine import Engine
-from adapters.mapping import Mapper
-from adapters.marking import Transactions
-from adapters.mongo import Collection, MongoStore
-from adapters.prisma_models import PrismaStore, Table
+from adapters.mongo.store import Collection, MongoStore
+from adapters.prisma.marking import Transactions
+from adapters.prisma.store import PrismaStore, Table
 from adapters.side import SideName, Store
 from comparators.rules import Rules
 from config.model import Config
 from config.schema import Schema
 from config.settings import Settings
 from proxy.admin import Admin
-from proxy.both import GRACE
 from proxy.breaker import Breakers
-from proxy.claims import compile_claims
-from proxy.confirm import Confirmations
 from proxy.connect import Connections
-from proxy.dispatch import Dispatch
-from proxy.flags import Flags
-from proxy.follow import Follower
-from proxy.forward import Forwarder, expect_later
-from proxy.freshness import Freshness
-from proxy.gate import Gate
+from proxy.flags.both import GRACE
+from proxy.flags.confirm import Confirmations
+from proxy.flags.gate import Gate
+from proxy.flags.lease import Lease
+from proxy.flags.presence import Presence
+from proxy.flags.tally import Tally
+from proxy.flags.view import Flags
+from proxy.forwarding.forward import Forwarder, expect_later
+from proxy.forwarding.upstream import Timeouts
 from proxy.idle import Aside, Idle
-from proxy.lease import Lease
 from proxy.metrics import Metrics
-from proxy.noted import Noted
-from proxy.perform import Performer
-from proxy.presence import Presence
-from proxy.quarantine import Quarantines
 from proxy.readiness import Readiness
-from proxy.reads import Reads
-from proxy.replicator import Replicator
-from proxy.reports import Reports
-from proxy.settle import Parents, Settler
-from proxy.shadow import Shadow
-from proxy.steps import Reached, unnoticed
-from proxy.sweep import Sweep, parents_first
-from proxy.tally import Tally
-from proxy.upstream import Timeouts
-from proxy.upstreams import Endpoints, urls
-from proxy.wallet import Wallets
-from proxy.writes import Writes
+from proxy.replication.follow import Follower
+from proxy.replication.quarantine import Quarantines
+from proxy.replication.replicator import Replicator
+from proxy.replication.settle import Parents, Settler
+from proxy.replication.steps import Reached, unnoticed
+from proxy.replication.sweep import Sweep, parents_first
+from proxy.requests.claims import compile_claims
+from proxy.requests.dispatch import Dispatch
+from proxy.requests.freshness import Freshness
+from proxy.requests.noted import Noted
+from proxy.requests.perform import Performer
+from proxy.requests.reads import Reads
+from proxy.requests.reports import Reports
+from proxy.requests.shadow import Shadow
+from proxy.requests.upstreams import Endpoints, urls
+from proxy.requests.wallet import Wallets
+from proxy.requests.writes import Writes
 
 log = structlog.get_logger()
 

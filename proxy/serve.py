@@ -18,7 +18,7 @@ from config.model import Config
 from config.schema import Schema
 from config.settings import Settings
 from proxy.app import Proxy
-from proxy.forward import SERVER_OPTIONS
+from proxy.forwarding.forward import SERVER_OPTIONS
 
 log = structlog.get_logger()
 

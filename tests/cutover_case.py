@@ -15,9 +15,9 @@ from config.model import Entity, Stage
 from config.schema import load_schema
 from config.settings import read_settings
 from proxy.app import Stores
-from proxy.command import connected, coordinator
-from proxy.cutover import Cutover
-from proxy.flip import Reached, Step, unnoticed
+from proxy.cli.command import connected, coordinator
+from proxy.cutover.coordinator import Cutover
+from proxy.cutover.flip import Reached, Step, unnoticed
 from tests.proxy_case import COLLECTION_CONFIG, DEADLINE, Databases, Event, Running, another, fresh, running
 from tests.subjects import NFT
 

@@ -13,7 +13,7 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.dbref import DBRef
 from hypothesis import strategies as st
 
-from adapters.mapping import Mapper
+from adapters.documents.mapping import Mapper
 from config.model import Entity
 from config.schema import DefaultCall, Field, Model, Schema
 

@@ -12,8 +12,8 @@ from bson import ObjectId
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
-from adapters.mapping import Mapper
-from adapters.mongo import Collection, MongoStore
+from adapters.documents.mapping import Mapper
+from adapters.mongo.store import Collection, MongoStore
 from adapters.side import Document, Operation
 from config.model import Entity
 from config.schema import load_schema

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from adapters.documents.mapping import Mapper
 from adapters.engine import Engine
-from adapters.mapping import Mapper
-from adapters.prisma_models import PrismaStore, Table, new_key
+from adapters.prisma.store import PrismaStore, Table, new_key
 from adapters.side import Document, Key
 from config.load import load
 from config.schema import load_schema

@@ -32,11 +32,11 @@ from examples.processes import Program, free_port
 from examples.proxim8.servers import OldName, old_server
 from examples.servers import drop_database, fresh_database, with_database
 from proxy.app import Proxy
-from proxy.backfill import backfill
-from proxy.command import coordinator
-from proxy.cutover import Cutover
-from proxy.forward import SERVER_OPTIONS
-from proxy.stages import ORDER
+from proxy.cli.command import coordinator
+from proxy.cutover.coordinator import Cutover
+from proxy.flags.stages import ORDER
+from proxy.forwarding.forward import SERVER_OPTIONS
+from proxy.migration.backfill import backfill
 from tests.subjects import SUBJECTS, Json, Subject
 
 CONFIG: Final = Path(__file__).resolve().parents[1] / "config" / "proxim8.yaml"

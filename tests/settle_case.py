@@ -21,14 +21,14 @@ from config.model import Entity, Stage
 from config.schema import load_schema
 from config.settings import read_settings
 from proxy.app import Stores, build_stores, parents_of
-from proxy.flags import Flags
+from proxy.flags.view import Flags
 from proxy.idle import Idle
 from proxy.metrics import Metrics
-from proxy.quarantine import Quarantines
-from proxy.replicator import Replicator
-from proxy.settle import Parents, Settler
-from proxy.steps import Step
-from proxy.sweep import Sweep
+from proxy.replication.quarantine import Quarantines
+from proxy.replication.replicator import Replicator
+from proxy.replication.settle import Parents, Settler
+from proxy.replication.steps import Step
+from proxy.replication.sweep import Sweep
 from tests.proxy_case import COLLECTION_CONFIG, DEADLINE, databases
 
 Json = dict[str, Any]

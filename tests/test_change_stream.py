@@ -11,13 +11,13 @@ from bson import ObjectId, Timestamp
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
-from adapters.change_stream import ChangeStream, StreamLost
-from adapters.mapping import Mapper
-from adapters.mongo import Collection, MongoStore
-from adapters.mongo_beacons import Answer
-from adapters.mongo_positions import Saved
+from adapters.documents.mapping import Mapper
+from adapters.mongo.beacons import Answer
+from adapters.mongo.change_stream import ChangeStream, StreamLost
+from adapters.mongo.positions import Saved
+from adapters.mongo.store import Collection, MongoStore
+from adapters.mongo.stream_events import Beacon, Change, Position
 from adapters.side import Document, Operation
-from adapters.stream_events import Beacon, Change, Position
 from config.model import Entity
 from config.schema import load_schema
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from adapters.bson_values import forms
-from adapters.mapping import Mapper
+from adapters.documents.bson_values import forms
+from adapters.documents.mapping import Mapper
 from comparators.rules import Rules
 from config.faults import ConfigError
 from config.fields import legacy_forms

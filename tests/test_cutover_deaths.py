@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from config.model import Stage
-from proxy.cutover import Refused
-from proxy.flip import Step
+from proxy.cutover.coordinator import Refused
+from proxy.cutover.flip import Step
 from tests.cutover_case import ENTITY, STEPS, Killed, Pair, create, flip, holding_for, killed_at, pair_of, stands
 from tests.proxy_case import DEADLINE, databases
 

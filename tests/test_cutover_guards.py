@@ -21,8 +21,8 @@ from config.schema import load_schema
 from config.settings import read_settings
 from examples.processes import temporary_folder
 from examples.servers import standalone_mongod
-from proxy.command import connected, coordinator
-from proxy.cutover import Cutover, Refused
+from proxy.cli.command import connected, coordinator
+from proxy.cutover.coordinator import Cutover, Refused
 from tests.cutover_case import ENTITY, Pair, audited, flip, pair_of
 from tests.proxy_case import COLLECTION_CONFIG, DEADLINE, databases
 from tests.subjects import NFT

@@ -12,7 +12,7 @@ import pytest
 
 from adapters.side import SideName
 from config.model import Stage
-from proxy.cutover import Refused
+from proxy.cutover.coordinator import Refused
 from tests.cutover_case import ENTITY, Pair, audited, create, flip, pair_of, stands
 from tests.proxy_case import DEADLINE, Answer, Event, Running, databases, fresh, recorded
 from tests.subjects import NFT

@@ -14,9 +14,9 @@ import pytest
 
 from adapters.side import Flag, SideError, Unavailable
 from config.model import Stage
-from proxy.cutover import Refused
-from proxy.flags import Flags
-from proxy.flip import Step
+from proxy.cutover.coordinator import Refused
+from proxy.cutover.flip import Step
+from proxy.flags.view import Flags
 from tests.cutover_case import ENTITY, Pair, audited, create, flip, pair_of, stands
 from tests.proxy_case import DEADLINE, another, databases
 

@@ -13,8 +13,8 @@ import pytest
 from bson import ObjectId
 
 from adapters.answer import NoSuchPlace, enclose, extract
+from adapters.documents.mapping import Mapper
 from adapters.endpoint import Answers, EndpointSide, Refused
-from adapters.mapping import Mapper
 from adapters.side import Conflict, Do, HttpRequest, Invalid, Operation, Outcome, SideError, Unavailable
 from config.model import Entity
 from config.schema import load_schema

@@ -19,9 +19,9 @@ from config.schema import load_schema
 from config.settings import read_settings
 from examples.processes import program
 from examples.proxim8.stand import CONFIG, ROOT, Stand, Stores, stand
-from proxy.command import connected, coordinator
-from proxy.cutover import Cutover
-from proxy.flip import Reached, Step
+from proxy.cli.command import connected, coordinator
+from proxy.cutover.coordinator import Cutover
+from proxy.cutover.flip import Reached, Step
 from tests.proxy_case import Databases, databases
 
 STRANGLER = Path(sys.executable).with_name("strangler")

@@ -16,8 +16,8 @@ from config.load import load
 from config.model import Stage
 from config.schema import load_schema
 from config.settings import read_settings
-from proxy.command import connected, coordinator
-from proxy.cutover import Cutover, Refused
+from proxy.cli.command import connected, coordinator
+from proxy.cutover.coordinator import Cutover, Refused
 from tests.proxy_case import DEADLINE, Running, fresh, standing
 from tests.subjects import PROFILE, VIDEO
 

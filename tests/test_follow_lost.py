@@ -13,7 +13,7 @@ import pytest
 from bson import ObjectId
 from pymongo import AsyncMongoClient
 
-from adapters.mongo_positions import Saved
+from adapters.mongo.positions import Saved
 from config.model import Stage
 from examples.processes import temporary_folder
 from examples.servers import mongod_server, with_database

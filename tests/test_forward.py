@@ -5,7 +5,7 @@ import gzip
 
 import pytest
 
-from proxy.upstream import Timeouts
+from proxy.forwarding.upstream import Timeouts
 from tests.wire import Message, Peer, answering, origin, proxy, until_gone
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

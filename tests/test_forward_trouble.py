@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from yarl import URL
 
 from proxy.failure import NEVER_SENT
-from proxy.upstream import Limits, Timeouts
+from proxy.forwarding.upstream import Limits, Timeouts
 from tests.wire import DEADLINE, Message, Peer, Proxy, Script, answering, origin, proxy, until_gone
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

@@ -12,8 +12,8 @@ import pytest
 from prisma import Prisma
 from prisma.errors import PrismaError
 
-from adapters.marking import Transaction, Transactions, Unrecorded
-from adapters.prisma_models import new_key
+from adapters.prisma.marking import Transaction, Transactions, Unrecorded
+from adapters.prisma.store import new_key
 from adapters.side import Conflict, SideError
 from config.model import Stage
 from tests.proxy_case import Running, fresh, standing

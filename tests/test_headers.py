@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.headers import (
+from proxy.forwarding.headers import (
     connection_options,
     encode_fields,
     forwarded_element,

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from proxy import lease as module
-from proxy.lease import LEASE, Lease
+from proxy.flags import lease as module
+from proxy.flags.lease import LEASE, Lease
 
 
 class Time:

@@ -13,9 +13,9 @@ from bson.code import Code
 from bson.datetime_ms import DatetimeMS
 from bson.dbref import DBRef
 
-from adapters.mapping import Mapper
+from adapters.documents.mapping import Mapper
+from adapters.documents.stringified import stringified
 from adapters.side import Invalid
-from adapters.stringified import stringified
 from config.schema import DefaultCall
 from tests.mapping_case import EVERYTHING, HEX, RULES, field, mapper_of
 

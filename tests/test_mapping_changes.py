@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.collection import AsyncCollection
 
+from adapters.documents.values import alike
 from adapters.side import Invalid
-from adapters.values import alike
 from tests.mapping_case import EVERYTHING, HEX, OPTIONS, RULES, everything, mapper_of, stored
 
 MAPPER = mapper_of(*EVERYTHING, rules=RULES)

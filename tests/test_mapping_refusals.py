@@ -11,7 +11,7 @@ from bson.binary import Binary
 from bson.code import Code
 from bson.datetime_ms import DatetimeMS
 
-from adapters.mapping import Mapper, RuleError
+from adapters.documents.mapping import Mapper, RuleError
 from adapters.side import Invalid
 from tests.mapping_case import EVERYTHING, HEX, RULES, cents_to_legacy, field, mapper_of
 

@@ -7,8 +7,8 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters.extended_json import canonical, from_bson, to_bson
-from adapters.values import alike
+from adapters.documents.extended_json import canonical, from_bson, to_bson
+from adapters.documents.values import alike
 from tests.mapping_case import EMBEDDED, EVERYTHING, OPTIONS, RULES, everything, mapper_of, stored
 
 MAPPER = mapper_of(*EVERYTHING, rules=RULES)

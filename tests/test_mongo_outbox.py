@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
-from adapters import mongo_scans
-from adapters.mongo import MongoStore
+from adapters.mongo import scans as mongo_scans
+from adapters.mongo.store import MongoStore
 from adapters.side import Backlog
 from tests.mongo_case import Database, another_program, connected, create
 

@@ -10,9 +10,9 @@ from bson import ObjectId
 from motor.motor_asyncio import AsyncIOMotorClientSession
 from pymongo.errors import OperationFailure
 
-from adapters import mongo_settle
-from adapters.mongo import MongoStore
-from adapters.mongo_sessions import MOST
+from adapters.mongo import settle as mongo_settle
+from adapters.mongo.sessions import MOST
+from adapters.mongo.store import MongoStore
 from adapters.side import Replica, SideError, Stale, Unavailable
 from tests.mongo_case import (
     LOOKS,

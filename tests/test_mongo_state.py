@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from adapters.mongo import MongoStore
+from adapters.mongo.store import MongoStore
 from adapters.side import Flag, Replica
 from tests.mongo_case import Database, another_program, connected
 

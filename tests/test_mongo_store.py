@@ -11,9 +11,9 @@ from bson import CodecOptions, ObjectId, encode
 from bson.raw_bson import RawBSONDocument
 from pymongo import AsyncMongoClient
 
-from adapters.change_stream import StreamLost
-from adapters.mapping import Mapper, RuleError
-from adapters.mongo import Collection, MongoStore, StandaloneServer
+from adapters.documents.mapping import Mapper, RuleError
+from adapters.mongo.change_stream import StreamLost
+from adapters.mongo.store import Collection, MongoStore, StandaloneServer
 from adapters.side import Applied, Conflict, Document, Invalid, Operation, Stale, Unavailable, Unreadable
 from config.model import Entity
 from config.schema import load_schema

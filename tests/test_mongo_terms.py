@@ -9,8 +9,8 @@ from pymongo.errors import OperationFailure
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from adapters.mongo import MongoStore
-from adapters.mongo_terms import SLOTS, gate
+from adapters.mongo.store import MongoStore
+from adapters.mongo.terms import SLOTS, gate
 from adapters.side import Stale, Unavailable
 from tests.mongo_case import (
     Database,

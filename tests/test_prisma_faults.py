@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from adapters.engine import Call, Engine, EngineError, EngineTimeout, Unavailable
-from adapters.marking import Transactions
-from adapters.prisma_models import PrismaStore
+from adapters.prisma.marking import Transactions
+from adapters.prisma.store import PrismaStore
 from adapters.side import Operation, Outcome
 from adapters.side import Unavailable as SideUnavailable
 from tests.faults.relay import Fault, Relay, relayed

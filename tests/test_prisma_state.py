@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from adapters.engine import Engine
-from adapters.prisma_quarantine import PrismaQuarantine
-from adapters.prisma_state import PrismaState
+from adapters.prisma.quarantine import PrismaQuarantine
+from adapters.prisma.state import PrismaState
 from adapters.side import Flag, Replica, Unavailable
 from tests.prisma_case import connected, waiting_for_a_lock
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from adapters.engine import Engine
-from adapters.prisma_models import PrismaStore, new_key
+from adapters.prisma.store import PrismaStore, new_key
 from adapters.side import Applied, Backlog, Conflict, Document, Invalid, Operation, Orphan, Stale
 from tests.prisma_case import CREATED, account, connected, keyed, waiting_for_a_lock, wallets
 

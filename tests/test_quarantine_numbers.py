@@ -13,11 +13,11 @@ import pytest
 from bson import Decimal128, Int64, ObjectId
 from pymongo import AsyncMongoClient
 
+from adapters.documents.mapping import Mapper
 from adapters.engine import Engine
-from adapters.mapping import Mapper
-from adapters.mongo import Collection, MongoStore
+from adapters.mongo.store import Collection, MongoStore
 from adapters.node import find_node
-from adapters.prisma_models import PrismaStore, Table
+from adapters.prisma.store import PrismaStore, Table
 from config.model import Entity, Stage
 from config.schema import DATAMODEL_FILE, load_schema
 from examples.commands import run

@@ -12,7 +12,7 @@ import pytest
 
 from adapters.side import SideName
 from config.model import Stage
-from proxy.stages import MEANINGS, Meaning
+from proxy.flags.stages import MEANINGS, Meaning
 from tests.proxy_case import Answer, Running, Via, databases, fresh, recorded, running
 from tests.subjects import SUBJECTS, Subject
 

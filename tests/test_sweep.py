@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from adapters.side import Replica, SideName
 from config.model import Stage
-from proxy.sweep import parents_first
+from proxy.replication.sweep import parents_first
 from tests.proxy_case import DEADLINE
 from tests.settle_case import LONG_AGO, Bench, Ground, bench_at, grounds
 

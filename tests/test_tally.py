@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from proxy.flags.tally import WINDOW, Tally
 from proxy.metrics import Metrics
-from proxy.tally import WINDOW, Tally
 
 
 @pytest.fixture

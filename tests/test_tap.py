@@ -6,7 +6,7 @@ import zlib
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from proxy.tap import Tap, Undecodable
+from proxy.forwarding.tap import Tap, Undecodable
 from tests.wire import answering, origin, proxy
 
 PLAIN = b'{"success": true, "data": []}' * 20

@@ -7,7 +7,7 @@ import pytest
 from aiohttp import WSMsgType, web
 from yarl import URL
 
-from proxy.upstream import Timeouts
+from proxy.forwarding.upstream import Timeouts
 from tests.wire import DEADLINE, Message, Peer, Proxy, answering, origin, proxy, until_gone
 
 ASK = (

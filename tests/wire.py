@@ -11,10 +11,10 @@ from aiohttp import web
 from yarl import URL
 
 from proxy.failure import Failure
-from proxy.forward import SERVER_OPTIONS, Forwarder
-from proxy.headers import REQUEST_ID
-from proxy.tap import Tap
-from proxy.upstream import Limits, Timeouts
+from proxy.forwarding.forward import SERVER_OPTIONS, Forwarder
+from proxy.forwarding.headers import REQUEST_ID
+from proxy.forwarding.tap import Tap
+from proxy.forwarding.upstream import Limits, Timeouts
 
 DEADLINE = 20.0
 Script = Callable[["Peer"], Awaitable[None]]

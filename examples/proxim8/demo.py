@@ -20,7 +20,7 @@ from examples.proxim8.token import bearer
 from examples.proxim8.traffic import Traffic, TrafficResult, Unexpected
 from examples.proxim8.walk import Claims, Walk
 from proxy import events
-from proxy.cutover import Refused
+from proxy.cutover.coordinator import Refused
 
 _RATE: Final = 60.0
 """Operations a second of the continuous traffic."""

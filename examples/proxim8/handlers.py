@@ -10,9 +10,9 @@ from uuid import uuid4
 from prisma import types
 from prisma.enums import VideoStatus
 
-from adapters.prisma_models import new_key
+from adapters.prisma.store import new_key
 from adapters.side import Invalid
-from proxy.handlers import Answer, Call
+from proxy.requests.handlers import Answer, Call
 
 _MOST: Final = 100
 _NEWEST_FIRST: Final[list[Any]] = [{"createdAt": "desc"}, {"id": "desc"}]

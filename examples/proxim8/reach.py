@@ -11,10 +11,10 @@ from config.schema import load_schema
 from config.settings import read_settings
 from examples.proxim8.stand import Stand
 from proxy.app import Stores, build_stores, parents_of
-from proxy.command import coordinator
-from proxy.cutover import Cutover
-from proxy.flags import Flags
-from proxy.settle import Settler
+from proxy.cli.command import coordinator
+from proxy.cutover.coordinator import Cutover
+from proxy.flags.view import Flags
+from proxy.replication.settle import Settler
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from examples.proxim8.reach import Reach
 from examples.proxim8.stand import Stand
 from examples.proxim8.tally import Tally
 from examples.proxim8.traffic import Traffic
-from proxy.backfill import backfill
-from proxy.verify import Verified, verify
+from proxy.migration.backfill import backfill
+from proxy.migration.verify import Verified, verify
 
 _WHO: Final = "demo"
 _ENOUGH: Final = 40

@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from typing import Any, Final
 from unittest import mock
 
-from adapters.mongo import MongoStore
-from adapters.prisma_models import PrismaStore
+from adapters.mongo.store import MongoStore
+from adapters.prisma.store import PrismaStore
 from adapters.side import Applied, Document, Key, SideError, Stale
-from proxy import following
-from proxy.follow import Follower
-from proxy.gate import Gate
-from proxy.lane import Dirty
-from proxy.lease import Lease
-from proxy.quarantine import Quarantines
-from proxy.replicator import Replicator
-from proxy.settle import Settled
-from proxy.sweep import Sweep
+from proxy.flags.gate import Gate
+from proxy.flags.lease import Lease
+from proxy.replication import following
+from proxy.replication.follow import Follower
+from proxy.replication.lane import Dirty
+from proxy.replication.quarantine import Quarantines
+from proxy.replication.replicator import Replicator
+from proxy.replication.settle import Settled
+from proxy.replication.sweep import Sweep
 
 
 @dataclass(frozen=True, slots=True)

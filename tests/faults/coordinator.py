@@ -17,9 +17,9 @@ import uvloop
 from adapters.side import SideError
 from config.model import Stage
 from proxy import events
-from proxy.command import connected, coordinator, read
-from proxy.cutover import Cutover, Refused
-from proxy.flip import Step
+from proxy.cli.command import connected, coordinator, read
+from proxy.cutover.coordinator import Cutover, Refused
+from proxy.cutover.flip import Step
 
 
 class Fate:

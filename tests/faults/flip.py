@@ -7,7 +7,7 @@ from collections.abc import Collection
 from random import Random
 from typing import Final, Literal, get_args
 
-from proxy.flip import Step
+from proxy.cutover.flip import Step
 from tests.faults.campaign import Campaign, Size
 from tests.faults.flipping import Coordinator, Flip, coordinating
 from tests.faults.record import STALE, Record

@@ -18,10 +18,10 @@ import uvloop
 from adapters.side import Key, SideError
 from proxy import events
 from proxy.app import parents_of
-from proxy.command import connected, read
-from proxy.flags import Flags
-from proxy.settle import Settler
-from proxy.steps import Step
+from proxy.cli.command import connected, read
+from proxy.flags.view import Flags
+from proxy.replication.settle import Settler
+from proxy.replication.steps import Step
 from tests.faults.broken import RULES
 
 

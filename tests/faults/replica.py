@@ -21,7 +21,7 @@ from config.schema import load_schema
 from config.settings import read_settings
 from proxy import events, serve
 from proxy.app import Proxy
-from proxy.steps import Step
+from proxy.replication.steps import Step
 from tests.faults.broken import RULES
 
 

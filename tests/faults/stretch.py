@@ -9,7 +9,7 @@ from random import Random
 
 from adapters.side import SideName
 from config.model import Stage
-from proxy.stages import MEANINGS
+from proxy.flags.stages import MEANINGS
 from tests.faults.checker import QUIET, Verdict, check
 from tests.faults.holdings import Reader, reading
 from tests.faults.record import Record

@@ -11,11 +11,11 @@ from bson import ObjectId
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from adapters.documents.mapping import Mapper
+from adapters.documents.values import alike
 from adapters.engine import Engine
 from adapters.engine import Invalid as EngineInvalid
-from adapters.mapping import Mapper
 from adapters.side import Document, Invalid
-from adapters.values import alike
 from config.model import Entity
 from tests.mapping_case import EMBEDDED, VALUES, stored
 from tests.schema.conftest import Generated

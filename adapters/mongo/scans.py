@@ -1,0 +1,85 @@
+"""Walking a legacy collection in the order of its keys: all of it, or what has changed since a time.
+
+Each batch is a query of its own: nothing is open between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from itertools import islice
+from typing import Any, Final
+
+from bson import ObjectId
+from motor.motor_asyncio import AsyncIOMotorCollection, AsyncIOMotorCursor
+
+from adapters.documents.mapping import Mapper
+from adapters.mongo.calls import within
+from adapters.mongo.collection import Raw, key_or_text
+from adapters.side import Invalid, Key
+from config.schema import DefaultCall, Field
+
+_WINDOW: Final = 5_000
+"""Documents that one query looks at where few of them may match: what the deadline is for does not grow with the whole."""
+
+
+async def keys(
+    rows: AsyncIOMotorCollection[Raw], mapper: Mapper, *, batch: int, deadline: float
+) -> AsyncIterator[list[Key]]:
+    """Every key. An `_id` that is no key is given as its text, which `hold` refuses with the reason."""
+    last: Any = None
+    while True:
+        # A condition on `_id` would leave out ids of other BSON types than the last one's; a bound does not.
+        ranged = _in_order(rows, {}).limit(batch + 1)
+        if last is not None:
+            ranged = ranged.min([("_id", last)])
+        async with within(deadline):
+            found = [raw async for raw in ranged]
+        fresh = [raw for raw in found if last is None or raw["_id"] != last][:batch]
+        if not fresh:
+            return
+        last = fresh[-1]["_id"]
+        yield [key_or_text(mapper, raw) for raw in fresh]
+
+
+async def changed_since(
+    rows: AsyncIOMotorCollection[Raw], mapper: Mapper, at: datetime, *, batch: int, deadline: float
+) -> AsyncIterator[list[Key]]:
+    """The keys of documents that were created or changed at `at` or after it, by their ObjectId, their `@updatedAt` fields
+    and those that the schema sets on creation. Who wrote them had a clock of its own."""
+    matches = {"$or": _conditions(mapper, at)}
+    start: list[tuple[str, Any]] | None = None
+    while True:
+        window, bound = _in_order(rows, matches), _in_order(rows, {}).skip(_WINDOW).limit(1)
+        if start is not None:
+            window, bound = window.min(start), bound.min(start)
+        async with within(deadline):
+            end = [("_id", raw["_id"]) async for raw in bound]
+            found = iter([key_or_text(mapper, raw) async for raw in (window.max(end) if end else window)])
+        while part := list(islice(found, batch)):
+            yield part
+        if not end:
+            return
+        start = end
+
+
+def _in_order(rows: AsyncIOMotorCollection[Raw], where: Raw) -> AsyncIOMotorCursor[Raw]:
+    return rows.find(where, {"_id": 1}, sort=[("_id", 1)], hint=[("_id", 1)])
+
+
+def _conditions(mapper: Mapper, at: datetime) -> list[Raw]:
+    since = at.replace(microsecond=0)  # an ObjectId knows no less than a second
+    conditions: list[Raw] = [{"_id": {"$gte": ObjectId.from_datetime(since)}}]
+    for field in mapper.model.stored():
+        if _tells_of_a_write(field):
+            try:
+                where = mapper.legacy_where({field.name: since})
+            except Invalid:
+                continue  # a part of a string: it has no order
+            conditions += [{path: {"$gte": equal["$eq"]}} for path, equal in where.items()]
+    return conditions
+
+
+def _tells_of_a_write(field: Field) -> bool:
+    created = isinstance(field.default, DefaultCall) and field.default.name == "now"
+    return field.type == "DateTime" and not field.is_list and (created or field.updated_at)

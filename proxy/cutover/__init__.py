@@ -1,0 +1,1 @@
+"""Changing a flag: the guards, the fenced flip, and who coordinates them."""

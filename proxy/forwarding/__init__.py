@@ -1,0 +1,1 @@
+"""Passing requests on to the old servers, byte for byte."""

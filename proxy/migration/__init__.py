@@ -1,0 +1,1 @@
+"""Moving what was there before, and proving that it arrived."""

@@ -1,0 +1,1 @@
+"""Keeping the secondary in step: which keys have changed, and settling them."""

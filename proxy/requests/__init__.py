@@ -1,0 +1,1 @@
+"""A request that an entity claims: performed, forwarded, compared."""
