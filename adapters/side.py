@@ -220,6 +220,46 @@ class Replica:
     age: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Keys that follow each other in a store's own order, and the place at which the next ones begin: a text that only
+    this store reads."""
+
+    keys: tuple[Key, ...]
+    upto: str
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """How far a command that takes long has come with an entity: kept, so that the next one goes on from there.
+
+    `upto` is the place in the order of the store that it walks; `done`: it has come to the end. `detail` is what it has
+    found so far, as JSON. `age`: seconds since it was saved, by the store's own clock.
+    """
+
+    name: str
+    entity: str
+    holder: str
+    upto: str | None = None
+    done: bool = False
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    age: float = 0.0
+
+
+class Runs(Protocol):
+    """The last run of each name and entity. Every call raises Unavailable."""
+
+    async def load(self, name: str, entity: str) -> Run | None: ...
+
+    async def begin(self, run: Run) -> None:
+        """Replace the last run: from here on only this holder saves."""
+        ...
+
+    async def save(self, run: Run) -> bool:
+        """False: another one has begun since, and nothing was written."""
+        ...
+
+
 class State(Protocol):
     """What the proxies share, kept in both stores: flags, audit, the registry of replicas and leases."""
 
@@ -250,6 +290,10 @@ class State(Protocol):
 
     async def release(self, name: str, holder: str) -> None:
         """Give the lease back, where this one holds it."""
+        ...
+
+    async def holder(self, name: str) -> str | None:
+        """Who holds the lease now."""
         ...
 
 
@@ -291,6 +335,9 @@ class Store(Side, Protocol):
     @property
     def quarantine(self) -> Quarantine: ...
 
+    @property
+    def runs(self) -> Runs: ...
+
     async def mark(self, entity: str, keys: Sequence[Key | None]) -> list[str]:
         """Leave a mark for each, durably, before somebody else's write; their ids. None: the key is not known yet."""
         ...
@@ -322,6 +369,15 @@ class Store(Side, Protocol):
 
     def keys(self, entity: str, *, batch: int = 500) -> AsyncIterator[list[Key]]:
         """Every key of the entity, in batches, in the order of the key."""
+        ...
+
+    async def range(self, entity: str, after: str | None, *, most: int, size: int) -> Range | None:
+        """The next keys in this store's own order from that place on (None: the beginning): at least one, at most `most`,
+        and no more once their documents take `size` bytes. None: there are no more."""
+        ...
+
+    async def same(self, entity: str, documents: Mapping[Key, Document]) -> frozenset[Key]:
+        """Those of these documents that this store holds exactly so, in every mapped field, at the moment of asking."""
         ...
 
     def changed_since(self, entity: str, at: datetime, *, batch: int = 500) -> AsyncIterator[list[Key]]:
