@@ -371,9 +371,9 @@ class Store(Side, Protocol):
         """Every key of the entity, in batches, in the order of the key."""
         ...
 
-    async def range(self, entity: str, after: str | None, *, most: int, size: int) -> Range | None:
+    async def range(self, entity: str, after: str | None, *, most: int, size: int | None = None) -> Range | None:
         """The next keys in this store's own order from that place on (None: the beginning): at least one, at most `most`,
-        and no more once their documents take `size` bytes. None: there are no more."""
+        and no more once their documents take about `size` bytes, where that is bounded. None: there are no more."""
         ...
 
     async def same(self, entity: str, documents: Mapping[Key, Document]) -> frozenset[Key]:

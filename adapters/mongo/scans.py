@@ -1,4 +1,4 @@
-"""Walking a legacy collection in the order of its keys: all of it, or what has changed since a time.
+"""Walking a legacy collection in the order of its keys: all of it, a range at a time, or what has changed since a time.
 
 Each batch is a query of its own: nothing is open between them.
 """
@@ -10,15 +10,17 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, Final
 
-from bson import ObjectId
+from bson import ObjectId, json_util
+from bson.binary import UuidRepresentation
 from motor.motor_asyncio import AsyncIOMotorCollection, AsyncIOMotorCursor
 
 from adapters.documents.mapping import Mapper
 from adapters.mongo.calls import within
 from adapters.mongo.collection import Raw, key_or_text
-from adapters.side import Invalid, Key
+from adapters.side import Invalid, Key, Range
 from config.schema import DefaultCall, Field
 
+_PLACE: Final = json_util.CANONICAL_JSON_OPTIONS.with_options(uuid_representation=UuidRepresentation.STANDARD)
 _WINDOW: Final = 5_000
 """Documents that one query looks at where few of them may match: what the deadline is for does not grow with the whole."""
 
@@ -40,6 +42,39 @@ async def keys(
             return
         last = fresh[-1]["_id"]
         yield [key_or_text(mapper, raw) for raw in fresh]
+
+
+async def range_after(
+    rows: AsyncIOMotorCollection[Raw],
+    mapper: Mapper,
+    after: str | None,
+    *,
+    most: int,
+    size: int | None,
+    deadline: float,
+) -> Range | None:
+    """As `Store.range` says. The size of a document is known before it is sent (MongoDB 4.4 or later)."""
+    last = None if after is None else json_util.loads(after, json_options=_PLACE)["_id"]
+    start: list[tuple[str, Any]] = [("_id", last)]
+    sized: Raw = {"_id": 1} if size is None else {"_id": 1, "size": {"$bsonSize": "$$ROOT"}}
+    ranged = rows.find({}, sized, sort=[("_id", 1)], hint=[("_id", 1)]).limit(most + 1)
+    if after is not None:
+        ranged = ranged.min(start)
+    fresh: list[Raw] = []
+    taken = 0
+    async with within(deadline):
+        async for raw in ranged:
+            if after is not None and raw["_id"] == last:
+                continue
+            taken += raw.get("size", 0)
+            if fresh and size is not None and taken > size:
+                break
+            fresh.append(raw)
+        await ranged.close()
+    if not (fresh := fresh[:most]):
+        return None
+    upto = json_util.dumps({"_id": fresh[-1]["_id"]}, json_options=_PLACE)
+    return Range(tuple(key_or_text(mapper, raw) for raw in fresh), upto)
 
 
 async def changed_since(

@@ -135,6 +135,12 @@ class MongoState:
         async with within(self._deadline, write=True):
             await self._leases.delete_one({"_id": name, "holder": holder})
 
+    async def holder(self, name: str) -> str | None:
+        current = {"_id": name, "$expr": {"$gt": ["$until", "$$NOW"]}}
+        async with within(self._deadline):
+            row = await self._leases.find_one(current)
+        return str(row["holder"]) if row else None
+
 
 def _flag(row: Raw) -> Flag:
     return Flag(

@@ -23,12 +23,14 @@ from adapters.mongo.operations import Operations
 from adapters.mongo.outbox import Outbox
 from adapters.mongo.positions import Positions
 from adapters.mongo.quarantine import MongoQuarantine
-from adapters.mongo.scans import changed_since, keys
+from adapters.mongo.runs import MongoRuns
+from adapters.mongo.same import same
+from adapters.mongo.scans import changed_since, keys, range_after
 from adapters.mongo.sessions import Sessions
 from adapters.mongo.settle import MAJORITY, Settling
 from adapters.mongo.state import MongoState
 from adapters.mongo.stream_events import Position
-from adapters.side import Applied, Backlog, Document, Held, Key, Mark, Operation, Outcome, SideError, Unavailable
+from adapters.side import Applied, Backlog, Document, Held, Key, Mark, Operation, Outcome, Range, SideError, Unavailable
 
 __all__ = ["Collection", "MongoStore"]
 
@@ -89,6 +91,7 @@ class MongoStore:
         self.positions = Positions(self._database, write)
         self.state = MongoState(self._database, self._sessions, connect)
         self.quarantine = MongoQuarantine(self._database, write)
+        self.runs = MongoRuns(self._database, write)
         self.is_replica_set = False
         self._prepared = False
 
@@ -158,6 +161,15 @@ class MongoStore:
     def keys(self, entity: str, *, batch: int = 500) -> AsyncIterator[list[Key]]:
         collection = self._collections[entity]
         return keys(self._database[collection.name], collection.mapper, batch=batch, deadline=self._read)
+
+    async def range(self, entity: str, after: str | None, *, most: int, size: int | None = None) -> Range | None:
+        collection = self._collections[entity]
+        rows = self._database[collection.name]
+        return await range_after(rows, collection.mapper, after, most=most, size=size, deadline=self._read)
+
+    async def same(self, entity: str, documents: Mapping[Key, Document]) -> frozenset[Key]:
+        collection = self._collections[entity]
+        return await same(self._database[collection.name], collection.mapper, documents, deadline=self._read)
 
     def changed_since(self, entity: str, at: datetime, *, batch: int = 500) -> AsyncIterator[list[Key]]:
         collection = self._collections[entity]

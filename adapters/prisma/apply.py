@@ -1,5 +1,5 @@
 """Applying a settle to PostgreSQL: all of its keys in one transaction, and of a transaction that is refused, all but the
-culprits in several."""
+culprits in several. And finding that there is nothing to apply."""
 
 from __future__ import annotations
 
@@ -35,6 +35,17 @@ class Apply:
                 unfit[key] = error
         applied = await self._applied(term, token, rows) if rows else Applied()
         return replace(applied, refused={**unfit, **applied.refused})
+
+    async def same(self, documents: Mapping[Key, Document]) -> frozenset[Key]:
+        rows = []
+        for document in documents.values():
+            try:
+                rows.append(self._mapper.sql_row(document))
+            except Invalid:
+                continue  # no row can be like it
+        with translated():
+            [found] = await self._engine.transaction([self._statements.same(rows)])
+        return frozenset(row["key"] for row in found)
 
     async def _applied(self, term: int, token: int, rows: Mapping[Key, Row | None]) -> Applied:
         try:

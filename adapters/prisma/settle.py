@@ -1,4 +1,4 @@
-"""The transaction of a settle on PostgreSQL, as statements for one batch of the engine.
+"""The transaction of a settle on PostgreSQL, as statements for one batch of the engine, and what a settle would not change.
 
 Written in SQL because Prisma has no conditional upsert of many rows: three statements and one question, whatever the
 number of keys, instead of a round trip for each.
@@ -26,8 +26,8 @@ class Statements:
 
     def __init__(self, entity: str, model: Model) -> None:
         self._entity = entity
-        table, key = _quoted(model.table), _quoted(model.id.column)
-        columns = [_quoted(field.column) for field in model.stored()]
+        table, key = quoted(model.table), quoted(model.id.column)
+        columns = [quoted(field.column) for field in model.stored()]
         rest = [column for column in columns if column != key]
         mine = ", ".join(columns)
         # Fence on apply: only the settle whose token is the key's fence may write it. Each statement of a READ COMMITTED
@@ -53,6 +53,11 @@ class Statements:
             f" ON CONFLICT ({key}) DO UPDATE SET {', '.join(f'{c} = excluded.{c}' for c in rest)}"
             f" WHERE ({', '.join(f't.{c}' for c in rest)}) IS DISTINCT FROM ({', '.join(f'excluded.{c}' for c in rest)})"
         )
+        self._same = (
+            f'SELECT r.{key} AS "key" FROM json_populate_recordset(NULL::{table}, $1::text::json) r'
+            f" JOIN {table} t USING ({key})"
+            f" WHERE ({', '.join(f't.{c}' for c in rest)}) IS NOT DISTINCT FROM ({', '.join(f'r.{c}' for c in rest)})"
+        )
         self._delete = f"DELETE FROM {table} t WHERE {every}"
         parked = ", ".join(f"{column} = {value}" for column, value in dict(_parking(model)).items())
         self._park = parked and f"UPDATE {table} t SET {parked} WHERE {every}"
@@ -64,6 +69,10 @@ class Statements:
     @property
     def can_park(self) -> bool:
         return bool(self._park)
+
+    def same(self, rows: Sequence[Mapping[str, Any]]) -> Call:
+        """Lists, as rows with a `key`, those that are there already, column for column."""
+        return Call.query_raw(self._same, orjson.dumps(rows).decode())
 
     def settle(
         self,
@@ -103,10 +112,10 @@ def _parking(model: Model) -> Iterator[tuple[str, str]]:
         nothing = (field for field in fields if not field.required and not field.is_list)
         text = (f for f in fields if f.type == "String" and f.native[:1] in _TEXT and not f.is_list)
         if field := next(nothing, None):
-            yield _quoted(field.column), "NULL"
+            yield quoted(field.column), "NULL"
         elif field := next(text, None):
-            yield _quoted(field.column), f"chr(1) || t.{_quoted(model.id.column)}"
+            yield quoted(field.column), f"chr(1) || t.{quoted(model.id.column)}"
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'

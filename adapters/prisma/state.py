@@ -57,6 +57,7 @@ _LEASE: Final = (
     ' ON CONFLICT ("name") DO UPDATE SET "holder" = excluded."holder", "until" = excluded."until"'
     f' WHERE l."holder" = excluded."holder" OR l."until" < {NOW}'
 )
+_HOLDER: Final = f'SELECT "holder" FROM "strangler_lease" WHERE "name" = $1 AND "until" > {NOW}'
 _RELEASE: Final = 'DELETE FROM "strangler_lease" WHERE "name" = $1 AND "holder" = $2'
 
 # Sessions end with their process, but not with a network: what the lost one has locked, others would wait for.
@@ -122,6 +123,11 @@ class PrismaState:
     async def release(self, name: str, holder: str) -> None:
         with translated():
             await self._engine.execute_raw(_RELEASE, name, holder)
+
+    async def holder(self, name: str) -> str | None:
+        with translated():
+            rows = await self._engine.query_raw(_HOLDER, name)
+        return str(rows[0]["holder"]) if rows else None
 
 
 def _flag(row: Mapping[str, Any]) -> Flag:

@@ -16,6 +16,8 @@ from adapters.prisma.apply import Apply
 from adapters.prisma.errors import translated
 from adapters.prisma.outbox import PrismaOutbox
 from adapters.prisma.quarantine import PrismaQuarantine
+from adapters.prisma.ranges import Ranges
+from adapters.prisma.runs import PrismaRuns
 from adapters.prisma.settle import TURN
 from adapters.prisma.state import PrismaState
 from adapters.side import (
@@ -28,6 +30,7 @@ from adapters.side import (
     Mark,
     Operation,
     Outcome,
+    Range,
     SideError,
     Unreadable,
 )
@@ -57,10 +60,12 @@ class PrismaStore:
         self._engine = engine
         self._tables = tables
         self._apply = {name: Apply(engine, name, table.model, table.mapper) for name, table in tables.items()}
+        self._ranges = {name: Ranges(engine, table.model) for name, table in tables.items()}
         self._outbox = PrismaOutbox(engine)
         self._counts = False
         self.state = PrismaState(engine)
         self.quarantine = PrismaQuarantine(engine)
+        self.runs = PrismaRuns(engine)
 
     async def connect(self) -> None:
         with translated():
@@ -183,6 +188,12 @@ class PrismaStore:
 
     def keys(self, entity: str, *, batch: int = 500) -> AsyncIterator[list[Key]]:
         return self._found(entity, {}, batch)
+
+    async def range(self, entity: str, after: str | None, *, most: int, size: int | None = None) -> Range | None:
+        return await self._ranges[entity](after, most=most, size=size)
+
+    async def same(self, entity: str, documents: Mapping[Key, Document]) -> frozenset[Key]:
+        return await self._apply[entity].same(documents)
 
     def changed_since(self, entity: str, at: datetime, *, batch: int = 500) -> AsyncIterator[list[Key]]:
         """Ids made as ObjectIds are tell when, by the second; so do the columns that Prisma Client sets with each write."""
