@@ -117,9 +117,9 @@ class Follower:
 
     async def _run(self) -> None:
         while True:
+            await self._look()
             if await self._lease():
                 await self._lead()
-            await self._look()
             await asyncio.sleep(_RENEW * random.uniform(0.8, 1.2))
 
     async def _lead(self) -> None:
@@ -155,6 +155,7 @@ class Follower:
             repairs,
             self._metrics,
             replica=self.replica,
+            records=self._records,
             decided=self._decided.set,
             reached=self._reached,
         )

@@ -51,7 +51,8 @@ class Displaced(Exception):
 
 
 class Following:
-    """One replica's time as the follower. `records`: the stream is the record of what is written to legacy.
+    """One replica's time as the follower. `records`: the stream is the record of what is written to legacy; whether it has
+    been so far does not change by who follows it.
 
     `decided` is called when that is known, one way or the other.
     """
@@ -66,6 +67,7 @@ class Following:
         metrics: Metrics,
         *,
         replica: str,
+        records: bool,
         decided: Callable[[], None],
         reached: Reached,
     ) -> None:
@@ -85,7 +87,7 @@ class Following:
         self._open_or_over = asyncio.Event()
         self._failures = 0
         self.answer = self._answering.now
-        self.records = False
+        self.records = records
 
     async def run(self) -> None:
         """Follow, whatever happens to the stream, until another replica does."""

@@ -1,4 +1,4 @@
-"""The line between a campaign and its replicas: it tells one to die when it reaches a step, and hears what they reach."""
+"""The line between a campaign and its replicas: it tells all of them to die when they reach a step, and hears who does."""
 
 from __future__ import annotations
 
@@ -6,27 +6,21 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Final
 
 _DEADLINE: Final = 30.0
 
 
-@dataclass(slots=True)
-class _Line:
-    """One replica's connection: what it acknowledged of what it was told, None once it is gone."""
-
-    writer: asyncio.StreamWriter
-    answers: asyncio.Queue[bytes | None] = field(default_factory=asyncio.Queue)
-
-
 class Control:
-    """Listens for replicas that say their name."""
+    """Listens for replicas that say their name, each as soon as its process begins: what is ordered counts for those that
+    come back later as well, for it may be one of these that reaches the step."""
 
     def __init__(self) -> None:
         self.address = ""
-        self._lines: dict[str, _Line] = {}
-        self._came = asyncio.Condition()
+        self._order = _order("", 0)
+        self._lines: dict[str, asyncio.StreamWriter] = {}
+        self._heard: dict[str, asyncio.Queue[bytes]] = {}
+        self._dead: asyncio.Queue[str] = asyncio.Queue()
 
     @classmethod
     @asynccontextmanager
@@ -39,29 +33,52 @@ class Control:
             yield control
         finally:
             server.close()
-            for line in control._lines.values():
-                line.writer.close()
+            for writer in control._lines.values():
+                writer.close()
 
-    async def die_at(self, replica: str, step: str, after: int) -> bool:
-        """Tell it to kill itself when it reaches this step for that many times more; 0: not to. False: it has died."""
+    async def death_at(self, step: str, after: int) -> set[str]:
+        """Who has died: the first to reach the step for that many times, and whoever reached it before hearing of that.
+        Raises TimeoutError where nobody does."""
+        self._order = _order(step, after)
+        for writer in self._lines.values():
+            writer.write(self._order)
+        try:
+            async with asyncio.timeout(_DEADLINE):
+                dead = {await self._dead.get()}
+        except TimeoutError:
+            raise TimeoutError(f"no replica reached {step} within {_DEADLINE:g} s") from None
+        self._order = _order("", 0)
+        for name in list(self._lines):
+            await self._withdrawn(name)
+        while not self._dead.empty():
+            dead.add(self._dead.get_nowait())
+        return dead
+
+    async def _withdrawn(self, name: str) -> None:
+        """Return once it will not die any more, or has died."""
+        heard = self._heard[name]
+        self._lines[name].write(self._order)
         async with asyncio.timeout(_DEADLINE):
-            async with self._came:
-                await self._came.wait_for(lambda: replica in self._lines)
-            line = self._lines[replica]
-            line.writer.write(json.dumps({"step": step, "after": after}).encode() + b"\n")
-            return await line.answers.get() is not None
+            while await heard.get() not in (self._order, b""):
+                pass
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         name = (await reader.readline()).decode().strip()
-        line = _Line(writer)
-        async with self._came:
-            self._lines[name] = line
-            self._came.notify_all()
+        heard: asyncio.Queue[bytes] = asyncio.Queue()
+        self._lines[name], self._heard[name] = writer, heard
+        writer.write(self._order)
         try:
             while answer := await reader.readline():
-                line.answers.put_nowait(answer)
+                heard.put_nowait(answer)
         except ConnectionError:
             pass  # killed: that is what it is for
         finally:
-            line.answers.put_nowait(None)
+            if self._lines.get(name) is writer:
+                del self._lines[name]
+            heard.put_nowait(b"")
+            self._dead.put_nowait(name)
             writer.close()
+
+
+def _order(step: str, after: int) -> bytes:
+    return json.dumps({"step": step, "after": after}).encode() + b"\n"

@@ -42,7 +42,7 @@ class Fate:
         while line := await reader.readline():
             order = json.loads(line)
             self._step, self._left = (order["step"], order["after"]) if order["after"] else (None, 0)
-            writer.write(b"heard\n")
+            writer.write(line)
 
 
 async def run(control: str, name: str) -> None:

@@ -91,6 +91,12 @@ class Scene:
         task = asyncio.create_task(replica.server.start())
         self._restarts.add(task)
 
+    async def replace(self, replica: Replica) -> None:
+        """Bring one back that has died. One that died while it was being brought back is begun again by that."""
+        if replica.server.runs:
+            await replica.server.gone()
+            self.restart(replica)
+
     async def some_up(self) -> list[Replica]:
         """Those that live, once there is one."""
         while not (live := self.live):
@@ -201,7 +207,7 @@ async def _replica(
         mine = {**own, "STRANGLER_REPLICA": f"{name}-{secrets.token_hex(3)}"}
         return program(name, strangler, folder=folder, cwd=ROOT, env=mine, ready_line='"serving"')
 
-    server = Restartable(name, begin)
+    server = Restartable(name, begin, tries=5)  # it may be told to die at a step that it reaches before it serves
     stack.push_async_callback(server.stop)
     return Replica(name, server, port, admin_port, links)
 

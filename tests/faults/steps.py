@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import Random
@@ -10,7 +9,7 @@ from typing import Final
 
 from tests.faults.campaign import Campaign, Size
 from tests.faults.result import Result, Say
-from tests.faults.scene import Layout, Replica
+from tests.faults.scene import Layout
 from tests.faults.stretch import Ground, ground
 from tests.faults.subjects import SUBJECTS
 from tests.faults.workload import Load
@@ -44,7 +43,6 @@ WAYS: Final = (
 _LOAD: Final = Load(rate=90, clients=16)
 _TIMES: Final = 20
 _DEATHS_A_STRETCH: Final = 8
-_REACHED: Final = 30.0
 
 
 async def run(size: Size, rng: Random, result: Result, say: Say, broken: str | None) -> None:
@@ -68,29 +66,14 @@ async def run(size: Size, rng: Random, result: Result, say: Say, broken: str | N
 
 async def _die_at(here: Ground, way: Way, step: str) -> None:
     """The first replica to reach the step for the n-th time dies there. The other one, that may follow now, lives on."""
-    scene, control = here.scene, here.scene.control
-    living = await scene.some_up()
+    scene = here.scene
     # The position is saved once a second: a few times more would only take longer.
     after = 1 if step == "position_saved" else here.rng.randint(1, 12)
-    for replica in living:
-        await control.die_at(replica.name, step, after)
-    await some_death(living, f"{step}, on the way of {way.name}")
-    for replica in living:
-        if not await control.die_at(replica.name, step, 0):
-            await replica.server.gone()
-            scene.restart(replica)
+    dead = await scene.control.death_at(step, after)
+    for replica in scene.replicas:
+        if replica.name in dead:
+            await scene.replace(replica)
             here.result.scenarios[f"{way.name} {step}"] += 1
-
-
-async def some_death(replicas: Sequence[Replica], what: str) -> None:
-    """Wait until one of them has ended by itself. Raises TimeoutError, saying what never happened."""
-    ends = [asyncio.create_task(replica.server.program.exited(_REACHED)) for replica in replicas]
-    done, others = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-    for other in others:
-        other.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
-    if any(end.exception() for end in done):
-        raise TimeoutError(f"no replica reached {what} within {_REACHED:g} s")
 
 
 CAMPAIGN: Final = Campaign("steps", run, rules=("clear", "position"))
