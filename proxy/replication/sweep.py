@@ -30,8 +30,10 @@ harmless."""
 _LOOK: Final = 30.0
 """Seconds that a look may take."""
 _EVERY: Final = 1.0
+_FENCED: Final = 0.2
 _AT_ONCE: Final = 0.05
-"""Seconds between two looks; the second where the first has left something to do."""
+"""Seconds between two looks: usually, while a flip holds writes until the outbox is empty, and where the last look has left
+something to do."""
 _LONGEST_PAUSE: Final = 10.0
 _LAST_WORD: Final = 1.0
 """Seconds for giving the lease back."""
@@ -110,7 +112,12 @@ class Sweep:
             if failures:
                 log.info("sweep_recovered", side=self._side, failures=failures)
                 failures = 0
-            await asyncio.sleep((_AT_ONCE if more else _EVERY) * random.uniform(0.8, 1.2))
+            await asyncio.sleep(self._pause(more) * random.uniform(0.8, 1.2))
+
+    def _pause(self, more: bool) -> float:
+        if more:
+            return _AT_ONCE
+        return _FENCED if any(self._flags[entity].target for entity in self._entities) else _EVERY
 
     def _failed(self, error: Exception, failures: int) -> None:
         self._metrics.sweep_failures.labels(self._side).inc()
