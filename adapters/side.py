@@ -354,6 +354,11 @@ class Store(Side, Protocol):
         """Delete exactly these marks; those already gone are no error."""
         ...
 
+    async def together(self, entity: str, keys: Sequence[Key]) -> Mapping[Key, Key]:
+        """Keys that were not asked for and have to settle in one go with one that was: by key, that one. There are some only
+        where this store keeps one record in several places."""
+        ...
+
     async def hold(self, entity: str, keys: Sequence[Key]) -> Held:
         """Take a token from this store's counter, *then* read the documents (rules 2 and 3 of the design)."""
         ...
@@ -378,6 +383,11 @@ class Store(Side, Protocol):
 
     async def same(self, entity: str, documents: Mapping[Key, Document]) -> frozenset[Key]:
         """Those of these documents that this store holds exactly so, in every mapped field, at the moment of asking."""
+        ...
+
+    async def present(self, entity: str, keys: Sequence[Key]) -> frozenset[Key]:
+        """Those of these keys that this store holds, whether or not their documents can be mapped. Costs less than reading
+        them."""
         ...
 
     def changed_since(self, entity: str, at: datetime, *, batch: int = 500) -> AsyncIterator[list[Key]]:

@@ -10,20 +10,25 @@ from comparators.normalise import normalise, normalise_at
 from comparators.rules import Rules
 from comparators.same import identical, same
 
-__all__ = ["Change", "Difference", "Kind", "compare"]
+__all__ = ["Change", "Difference", "Kind", "alike", "compare"]
 
 _ABSENT: Final = object()
 
 
 def compare(primary: Any, secondary: Any, rules: Rules) -> Difference | None:
     """None: they count as the same. Both are a document or a list (or tuple) of documents; neither is changed."""
-    if identical(primary, secondary):
-        return None
-    if rules.comparator is not None and rules.comparator(primary, secondary):
-        return None
-    if agree(primary, secondary, rules):
+    if alike(primary, secondary, rules):
         return None
     return explain(normalise(primary, rules), normalise(secondary, rules), rules)
+
+
+def alike(primary: Any, secondary: Any, rules: Rules) -> bool:
+    """Whether they count as the same, for whoever does not need to know why not."""
+    if identical(primary, secondary):
+        return True
+    if rules.comparator is not None and rules.comparator(primary, secondary):
+        return True
+    return agree(primary, secondary, rules)
 
 
 def agree(one: Any, other: Any, rules: Rules) -> bool:

@@ -8,6 +8,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from config.check_routes import check_routes
+from config.check_sources import check_sources
 from config.faults import Finding, Place, unknown
 from config.fields import entity_models, legacy_forms, needed_to_create, stored
 from config.functions import check_function
@@ -34,10 +35,17 @@ def check(config: Config, schema: Schema) -> list[Finding]:
 def check_collections(config: Config, existing: Collection[str]) -> list[Finding]:
     """Every entity's collection is one of those that the database has."""
     return [
-        unknown(("entities", name, "collection"), "collection", entity.collection, sorted(existing))
+        unknown(place, "collection", collection, sorted(existing))
         for name, entity in config.entities.items()
-        if entity.collection not in existing
+        for collection, place in _collections(name, entity)
+        if collection not in existing
     ]
+
+
+def _collections(name: str, entity: Entity) -> Iterator[tuple[str, Place]]:
+    yield entity.collection, ("entities", name, "collection")
+    for index, also in enumerate(entity.also):
+        yield also.collection, ("entities", name, "also", index, "collection")
 
 
 def _upstreams(config: Config) -> Iterator[Finding]:
@@ -108,17 +116,21 @@ def _distinct(config: Config) -> Iterator[Finding]:
     collections: dict[str, Place] = {}
     models: dict[str, Place] = {}
     for name, entity in config.entities.items():
-        for key, value, seen in (("collection", entity.collection, collections), ("model", entity.model, models)):
-            place: Place = ("entities", name, key)
-            if value in seen:
-                yield Finding(place, f"two entities with one {key}; the other is", see=seen[value])
-            seen.setdefault(value, place)
+        for collection, place in _collections(name, entity):
+            if collection in collections:
+                yield Finding(place, "two entities with one collection; the other is", see=collections[collection])
+            collections.setdefault(collection, place)
+        of_model: Place = ("entities", name, "model")
+        if entity.model in models:
+            yield Finding(of_model, "two entities with one model; the other is", see=models[entity.model])
+        models.setdefault(entity.model, of_model)
 
 
 def _entity(name: str, entity: Entity, config: Config, schema: Schema) -> Iterator[Finding]:
     place: Place = ("entities", name)
-    if not entity.collection or entity.collection.startswith(("strangler_", "system.")):
-        yield Finding((*place, "collection"), "expected a collection of the application, unlike", entity.collection)
+    for collection, where in _collections(name, entity):
+        if not collection or collection.startswith(("strangler_", "system.")):
+            yield Finding(where, "expected a collection of the application, unlike", collection)
     legacy = entity.legacy
     if legacy.upstream is not None and legacy.upstream not in config.upstreams:
         yield unknown((*place, "legacy", "upstream"), "upstream", legacy.upstream, config.upstreams)
@@ -133,6 +145,9 @@ def _entity(name: str, entity: Entity, config: Config, schema: Schema) -> Iterat
         yield Finding((*place, "model"), f"model {model.name} has no single id field")
         return
     yield from _fields(entity.fields, model, (*place, "fields"))
+    for index, also in enumerate(entity.also):
+        yield from _fields(also.fields, model, (*place, "also", index, "fields"))
+    yield from check_sources(name, entity, config, schema)
     yield from _compare(entity.compare, model, (*place, "compare"))
 
 

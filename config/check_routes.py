@@ -50,6 +50,10 @@ def check_routes(config: Config, schema: Schema) -> Iterator[Finding]:
             first = taken.setdefault((method, shape(pattern, strict=config.strict_paths)), place)
             if first != place:
                 yield Finding((*place, "on"), "can never match: such requests match an earlier route,", see=first)
+            if route.upstream is not None and route.upstream not in config.upstreams:
+                yield unknown((*place, "upstream"), "upstream", route.upstream, config.upstreams)
+            elif route.upstream is not None and entity.legacy.via != "endpoint":
+                yield Finding((*place, "upstream"), "has a meaning only with legacy via: endpoint")
             if route.auth == "wallet" and config.auth.wallet is None:
                 yield Finding((*place, "auth"), "nothing says how to verify a wallet; expected auth.wallet at the top")
             if model is not None and len(model.ids) == 1:

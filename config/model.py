@@ -71,6 +71,25 @@ class FieldRule(Part):
     functions: Functions | None = None
     """Converts the value where no rule does."""
 
+    refers: str | None = None
+    """The collection whose `_id` the field holds, where the entity that it refers to has several and it is not the first."""
+
+
+class Also(Part):
+    """A further collection that holds the entity. A natural key, which Prisma has but once, tells which documents are one."""
+
+    collection: str
+    """Its collection in MongoDB."""
+
+    by: str
+    """The Prisma field that is the natural key: a unique text. It needs a unique index in every collection."""
+
+    fields: dict[str, FieldRule] = {}
+    """By Prisma field: what differs in this collection from Prisma."""
+
+    lacks: list[str] = []
+    """The Prisma fields that this collection does not have."""
+
 
 class Legacy(Part):
     """How the legacy side is reached."""
@@ -110,6 +129,9 @@ class Route(Part):
 
     do: Literal["create", "read", "list", "update", "delete"]
     """What it does to the entity."""
+
+    upstream: str | None = None
+    """The old server that answers it, where it is not that of the entity."""
 
     where: dict[str, Any] = {}
     """By Prisma field: the value it has to equal. May hold placeholders."""
@@ -154,7 +176,7 @@ class Route(Part):
 
 
 class Entity(Part):
-    """The unit of migration: one legacy collection, one Prisma model, one flag."""
+    """The unit of migration: one legacy collection (or several that overlap), one Prisma model, one flag."""
 
     collection: str
     """Its collection in MongoDB."""
@@ -164,6 +186,16 @@ class Entity(Part):
 
     fields: dict[str, FieldRule] = {}
     """By Prisma field: what differs on the legacy side. Fields that are the same on both need no entry."""
+
+    also: list[Also] = []
+    """Further collections that hold it, in the order of their precedence: see [Several sources](#several-sources)."""
+
+    lacks: list[str] = []
+    """With `also`: the Prisma fields that `collection` does not have."""
+
+    merge: dict[str, Literal["earliest", "latest"] | list[str]] = {}
+    """With `also`, by Prisma field: which value counts. Unless said: the first that there is, in the order of the
+    collections; a list names collections that come before the others."""
 
     legacy: Legacy = Legacy()
     """How the legacy side is reached."""
@@ -249,6 +281,9 @@ class Limits(Part):
 
     hold: Duration = timedelta(seconds=5)
     """How long a flip may hold an entity's writes."""
+
+    verified: Duration = timedelta(hours=24)
+    """How old the last verification may be when an entity's primary becomes Prisma."""
 
     queue: int = Field(default=10_000, ge=1)
     """Keys that may wait to be settled, and comparisons that may wait to run, in one replica."""

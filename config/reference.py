@@ -6,15 +6,17 @@ import sys
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from enum import Enum
-from types import NoneType, UnionType
+from types import ModuleType, NoneType, UnionType
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from config import check_sources as sources
 from config import templates
 from config.model import (
+    Also,
     Auth,
     Compare,
     Config,
@@ -36,6 +38,7 @@ _PARTS: Final[Mapping[str, type[BaseModel]]] = {
     "entities.NAME.fields.FIELD": FieldRule,
     "entities.NAME.fields.FIELD.split": Split,
     "entities.NAME.fields.FIELD.functions": Functions,
+    "entities.NAME.also[N]": Also,
     "entities.NAME.legacy": Legacy,
     "entities.NAME.compare": Compare,
     "entities.NAME.routes[N]": Route,
@@ -70,6 +73,24 @@ _PLACEHOLDERS: Final = """\
 {notes}
 """
 
+_SOURCES: Final = """\
+### Several sources
+
+Two old servers may each keep the same people, each in a collection and under an `_id` of its own, and know them by a
+natural key such as a wallet's address. `also` makes their documents one record:
+
+```yaml
+account:
+  collection: accounts
+  model: Account
+  also:
+    - {{ collection: users, by: walletAddress, fields: {{ createdAt: {{ from: since }} }}, lacks: [bio] }}
+  merge: {{ createdAt: earliest, updatedAt: latest, nick: [users, accounts] }}
+```
+
+{rules}
+"""
+
 _ENVIRONMENT: Final = (
     "## Environment\n\nWhat differs between processes, and what is secret, comes from their environment.\n"
 )
@@ -81,6 +102,8 @@ def reference() -> str:
     for title, part in _PARTS.items():
         heading = title if " " in title else f"`{title}`"
         sections.append(f"## {heading}\n\n{_first_paragraph(part)}\n\n{_table('key', part)}")
+        if part is Also:
+            sections.append(_SOURCES.format(rules=_rest(sources)))
         if part is Route:
             sections.append(_placeholders().replace("## ", "### ", 1))
     sections.append(f"{_ENVIRONMENT}\n{_table('variable', Settings)}")
@@ -89,6 +112,11 @@ def reference() -> str:
 
 def _first_paragraph(part: type[BaseModel]) -> str:
     return (part.__doc__ or "").split("\n\n")[0].replace("\n    ", " ").strip()
+
+
+def _rest(module: ModuleType) -> str:
+    """What a module's own description says after its first paragraph."""
+    return (module.__doc__ or "").strip().split("\n\n", 1)[1]
 
 
 def _placeholders() -> str:

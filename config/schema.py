@@ -49,7 +49,8 @@ class Relation:
 @dataclass(frozen=True, slots=True)
 class Field:
     """`type` names a ScalarType, an enum or, for `kind == "object"`, a model. `column` is its name in the table,
-    `native` the name and the arguments of its `@db` type where it has one."""
+    `native` the name and the arguments of its `@db` type where it has one. `labels` pairs an enum's values with what the
+    database calls them, where it calls any differently."""
 
     name: str
     column: str
@@ -62,6 +63,7 @@ class Field:
     default: Default = None
     updated_at: bool = False
     native: tuple[str, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
     relation: Relation | None = None
 
     @property
@@ -132,7 +134,8 @@ def load_schema(path: Path | None = None) -> Schema:
 
 def parse_schema(datamodel: Mapping[str, Any]) -> Schema:
     """From the `datamodel` part of a DMMF."""
-    models = {m["name"]: _model(m) for m in datamodel["models"]}
+    labels = {e["name"]: _labels(e) for e in datamodel["enums"]}
+    models = {m["name"]: _model(m, labels) for m in datamodel["models"]}
     enums = {e["name"]: tuple(v["name"] for v in e["values"]) for e in datamodel["enums"]}
     constraints = dict(entry for model in models.values() for entry in _constraints(model))
     constraints |= {
@@ -148,8 +151,17 @@ def _generated() -> Path:
     return Path(spec.origin).parent / DATAMODEL_FILE
 
 
-def _model(raw: Mapping[str, Any]) -> Model:
-    fields = {f["name"]: _field(f) for f in raw["fields"]}
+Labels = tuple[tuple[str, str], ...]
+
+
+def _labels(enum: Mapping[str, Any]) -> Labels:
+    if not any(value.get("dbName") for value in enum["values"]):
+        return ()
+    return tuple((value["name"], value.get("dbName") or value["name"]) for value in enum["values"])
+
+
+def _model(raw: Mapping[str, Any], labels: Mapping[str, Labels]) -> Model:
+    fields = {f["name"]: _field(f, labels) for f in raw["fields"]}
     compound = raw.get("primaryKey")
     ids = tuple(compound["fields"]) if compound else tuple(f.name for f in fields.values() if f.id)
     single = tuple((f.name,) for f in fields.values() if f.unique)
@@ -173,7 +185,7 @@ def _constraints(model: Model) -> Iterator[tuple[str, tuple[str, ...]]]:
     yield from (named(relation.fields, "fkey") for relation in model.parents())
 
 
-def _field(raw: Mapping[str, Any]) -> Field:
+def _field(raw: Mapping[str, Any], labels: Mapping[str, Labels]) -> Field:
     native = raw.get("nativeType")
     return Field(
         name=raw["name"],
@@ -187,6 +199,7 @@ def _field(raw: Mapping[str, Any]) -> Field:
         default=_default(raw.get("default")),
         updated_at=raw.get("isUpdatedAt", False),
         native=(native[0], *native[1]) if native else (),
+        labels=labels.get(raw["type"], ()) if raw["kind"] == "enum" else (),
         relation=_relation(raw),
     )
 

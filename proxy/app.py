@@ -14,7 +14,8 @@ from aiohttp.typedefs import Handler
 
 from adapters.documents.mapping import Mapper
 from adapters.engine import Engine
-from adapters.mongo.store import Collection, MongoStore
+from adapters.mongo.collection import collections_of
+from adapters.mongo.store import MongoStore
 from adapters.prisma.marking import Transactions
 from adapters.prisma.store import PrismaStore, Table
 from adapters.side import SideName, Store
@@ -95,7 +96,7 @@ def build_stores(config: Config, settings: Settings, schema: Schema, *, replica:
     )
     legacy = MongoStore(
         settings.mongo_url,
-        {name: Collection(entity.collection, mappers[name]) for name, entity in config.entities.items()},
+        collections_of(config, schema, mappers),
         replica=replica,
         connect=limits.connect.total_seconds(),
         read=limits.read.total_seconds(),

@@ -239,7 +239,9 @@ class Bench:
 
 
 @asynccontextmanager
-async def grounds(mongo_url: str, postgres_url: str, template: str) -> AsyncIterator[Ground]:
+async def grounds(
+    mongo_url: str, postgres_url: str, template: str, *, config_file: Path = COLLECTION_CONFIG
+) -> AsyncIterator[Ground]:
     schema = load_schema()
     async with databases(mongo_url, postgres_url, template) as urls:
         environment = {
@@ -247,7 +249,7 @@ async def grounds(mongo_url: str, postgres_url: str, template: str) -> AsyncIter
             "DATABASE_URL": urls.database_url,
             "CORE_URL": "http://127.0.0.1:1",
             "JWT_SECRET": "the secret of tests that know no callers",
-            "STRANGLER_CONFIG": str(COLLECTION_CONFIG),
+            "STRANGLER_CONFIG": str(config_file),
         }
         settings = read_settings(environment)
         config = load(Path(environment["STRANGLER_CONFIG"]), environment, schema)

@@ -30,8 +30,8 @@ async def stores(mongo_url: str, postgres_url: str, migrated_template: str) -> A
         databases(mongo_url, postgres_url, migrated_template) as found,
         AsyncMongoClient[Json](found.mongo_url) as client,
     ):
-        for subject in SUBJECTS:
-            await client.get_default_database().create_collection(subject.collection)
+        for name in ("users", *(subject.collection for subject in SUBJECTS)):
+            await client.get_default_database().create_collection(name)
         yield found
 
 

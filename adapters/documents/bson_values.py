@@ -9,6 +9,7 @@ the years mix Int32, Int64 and Double. Writing uses the declared type, and what 
 
 from __future__ import annotations
 
+import math
 import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,7 +18,6 @@ from typing import Any, Final
 
 from bson import Decimal128, Int64, ObjectId, Timestamp
 from bson.binary import UUID_SUBTYPE, Binary, UuidRepresentation
-from bson.datetime_ms import DatetimeMS
 
 from adapters.documents import extended_json
 from adapters.documents.texts import EPOCH, iso, millis_date, parse_date, parse_decimal, parse_integer, to_millis
@@ -97,7 +97,13 @@ def _whole_text(value: Any) -> int:
 
 
 def _integer_text(value: Any) -> str:
-    return str(_whole(value))
+    return str(_within_int64(_whole(value)))
+
+
+def _within_int64(value: int) -> int:
+    if not -INT64 <= value < INT64:
+        raise Refused("out of the range of 64 bits")
+    return value
 
 
 def _double(value: Any) -> float:
@@ -107,7 +113,10 @@ def _double(value: Any) -> float:
 
 
 def _decimal128_double(value: Any) -> float:
-    return float(value.to_decimal()) if isinstance(value, Decimal128) else _double(value)
+    if not isinstance(value, Decimal128):
+        return _double(value)
+    decimal = value.to_decimal()
+    return math.nan if decimal.is_nan() else _nearest_double(decimal)
 
 
 def _decimal(value: Any) -> Decimal:
@@ -123,12 +132,6 @@ def _decimal(value: Any) -> Decimal:
 
 def _decimal_text(value: Any) -> Decimal:
     return parse_decimal(value) if type(value) is str else _decimal(value)
-
-
-def _date(value: Any) -> Any:
-    if isinstance(value, DatetimeMS):
-        raise Refused("a date out of the range 0001 to 9999")
-    return value
 
 
 def _date_text(value: Any) -> datetime:
@@ -176,9 +179,9 @@ def _to_uuid(value: Any) -> Binary:
 
 def _to_integer_text(value: Any) -> int:
     number = parse_integer(value)
-    if str(number) != value or not -INT64 <= number < INT64:
-        raise Refused("expected an integer in decimal digits, within 64 bits")
-    return number
+    if str(number) != value:
+        raise Refused("expected an integer in decimal digits, none of them more than needed")
+    return _within_int64(number)
 
 
 def _to_int64_text(value: Any) -> Int64:
@@ -208,7 +211,8 @@ def _to_decimal128(value: Any) -> Decimal128:
         raise Refused("more than the 34 digits of a Decimal128") from error
 
 
-def _decimal_to_double(value: Any) -> float:
+def _nearest_double(value: Any) -> float:
+    """Of a decimal that is what the double prints as: one with more digits, or beyond a double's range, is refused."""
     result = float(value)
     if Decimal(repr(result)) != value:
         raise Refused("a decimal that a double cannot hold")
@@ -288,12 +292,12 @@ _CODECS: Final[dict[tuple[str, LegacyType | None], Codec]] = {
     ("Float", "int64"): Codec(_double, _to_whole64),
     ("Float", "decimal128"): Codec(_decimal128_double, _to_decimal128),
     ("Decimal", "decimal128"): Codec(_decimal, _to_decimal128),
-    ("Decimal", "double"): Codec(_decimal, _decimal_to_double),
+    ("Decimal", "double"): Codec(_decimal, _nearest_double),
     ("Decimal", "string"): Codec(_decimal_text, lambda value: format(value, "f")),
     ("Decimal", "int32"): Codec(_decimal, _to_whole),
     ("Decimal", "int64"): Codec(_decimal, _to_whole64),
     ("Boolean", "bool"): Codec(as_is, as_is),
-    ("DateTime", "date"): Codec(_date, as_is),
+    ("DateTime", "date"): Codec(as_is, as_is),
     ("DateTime", "string"): Codec(_date_text, _to_iso),
     ("DateTime", "int64"): Codec(_date_millis, _to_millis64),
     ("DateTime", "double"): Codec(_date_millis, _to_millis_double),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -21,6 +21,9 @@ class Place:
     path: Path
     dotted: str
     slots: tuple[Slot, ...]
+
+    def holds_one_of(self, names: Collection[str]) -> bool:
+        return any(slot.name in names for slot in self.slots)
 
     def stored(self, document: Mapping[str, Any]) -> Any:
         """The BSON value that belongs here; None: nothing does. Raises Invalid by the field's name."""
@@ -41,7 +44,13 @@ class LegacyDocuments:
         self._find_id = finder(id.path, id.cut)
         self._by_name = {slot.name: slot for slot in slots}
         self._plan = [
-            (slot.name, finder(slot.path, slot.cut), slot.canonical if slot.always else slot.read, slot)
+            (
+                slot.name,
+                slot.path[0] if len(slot.path) == 1 and not slot.cut else None,
+                finder(slot.path, slot.cut),
+                slot.canonical if slot.always else slot.read,
+                slot,
+            )
             for slot in slots
         ]
         self._places = _places(slots)
@@ -49,9 +58,9 @@ class LegacyDocuments:
 
     def from_legacy(self, raw: Mapping[str, Any]) -> Document:
         document: Document = {}
-        for name, find_raw, read, slot in self._plan:
+        for name, at_top, find_raw, read, slot in self._plan:
             try:
-                value = find_raw(raw)
+                value = find_raw(raw) if at_top is None else raw.get(at_top)
                 document[name] = slot.canonical(value) if value is None or value is ABSENT else read(value)
             except Refused as error:
                 raise error.invalid(slot.dotted) from error
@@ -61,12 +70,26 @@ class LegacyDocuments:
         return self._tree(document, self._places)
 
     def changes(
-        self, raw: Mapping[str, Any] | None, document: Mapping[str, Any]
+        self, raw: Mapping[str, Any] | None, document: Mapping[str, Any], only: Collection[str] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         if raw is None:
             return self._tree(document, self._but_id), {}
-        differing = [here for here in self._but_id if _differs(raw, document, here)]
-        return self._assignments(raw, document, differing)
+        places = self._but_id if only is None else [here for here in self._but_id if here.holds_one_of(only)]
+        return self._assignments(raw, document, [here for here in places if _differs(raw, document, here)])
+
+    def value_in(self, raw: Mapping[str, Any], name: str) -> Any:
+        """The canonical value of one field; None where there is nothing. Raises Invalid."""
+        slot = self._by_name[name]
+        try:
+            found = finder(slot.path, slot.cut)(raw)
+            if found is not None and found is not ABSENT:
+                return slot.read(found)
+            return slot.read(None) if slot.always else None
+        except Refused as error:
+            raise error.invalid(slot.dotted) from error
+
+    def holds(self, name: str) -> bool:
+        return name in self._by_name
 
     def key_of(self, raw: Mapping[str, Any]) -> Key:
         try:

@@ -17,6 +17,7 @@ from adapters.documents.defaults import Defaults
 from adapters.documents.legacy_documents import LegacyDocuments
 from adapters.documents.rows import Rows
 from adapters.documents.slots import RuleError, Slot, compile_slot
+from adapters.documents.values import Refused
 from adapters.side import Document, Key
 from config.model import Entity, FieldRule
 from config.schema import Model, Schema
@@ -27,16 +28,20 @@ _NO_RULE = FieldRule()
 
 
 class Mapper:
-    """Every stored field of the model is mapped, by its rule or by the rule that is implied. Raises RuleError, on
-    construction, for rules that cannot be followed."""
+    """Every stored field of the model is mapped, by its rule or by the rule that is implied. `natural` names the field by
+    which documents of several collections are known to be one record, where there are several.
+
+    Raises RuleError, on construction, for rules that cannot be followed.
+    """
 
     def __init__(self, entity: Entity, model: Model, schema: Schema) -> None:
         self.model = model
         slots = _slots(entity, model, schema)
         self._slots = {slot.name: slot for slot in slots}
         self._id = self._slots[_key_field(model)]
+        self.natural = entity.also[0].by if entity.also else None
         self._field_of = {slot.dotted: slot.name for slot in slots}
-        self._legacy = LegacyDocuments(slots, self._id)
+        self._legacy = LegacyDocuments([slot for slot in slots if slot.name not in entity.lacks], self._id)
         self._rows = Rows(slots)
         self._bodies = Bodies(slots)
         self._defaults = Defaults(slots)
@@ -52,6 +57,11 @@ class Mapper:
     def key_path(self) -> str:
         """Where the key is in the collection."""
         return self._id.dotted
+
+    def path_of(self, field: str) -> str:
+        """Where the collection has the field. Raises Invalid for a part of a string, which has no place of its own."""
+        [(path, _)] = self._legacy.order([(field, False)])
+        return path
 
     def field_of(self, path: str) -> str:
         """The field that a path in the collection holds; the path itself where none does."""
@@ -74,12 +84,27 @@ class Mapper:
         return self._legacy.to_legacy(document)
 
     def legacy_changes(
-        self, raw: Mapping[str, Any] | None, document: Mapping[str, Any]
+        self, raw: Mapping[str, Any] | None, document: Mapping[str, Any], only: Collection[str] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """The least `$set` and `$unset` after which `raw` maps to `document`: only mapped fields whose canonical value
         differs, so that everything else keeps its value, type and order. Without `raw`, all that an upsert has to set
-        beside the key. The key itself is never among them."""
-        return self._legacy.changes(raw, document)
+        beside the key. The key itself is never among them. `only` names the fields that may change."""
+        return self._legacy.changes(raw, document, only)
+
+    def holds(self, field: str) -> bool:
+        """Whether the collection has the field."""
+        return self._legacy.holds(field)
+
+    def legacy_value(self, raw: Mapping[str, Any], field: str) -> Any:
+        """The canonical value of one field that the collection has; None where there is nothing."""
+        return self._legacy.value_in(raw, field)
+
+    def nothing(self, field: str) -> Any:
+        """What stands for a field that is nowhere: None, or []. Raises Invalid where it is required."""
+        try:
+            return self._slots[field].nothing()
+        except Refused as error:
+            raise error.invalid(self._slots[field].dotted) from error
 
     def key_of(self, raw: Mapping[str, Any]) -> Key:
         return self._legacy.key_of(raw)

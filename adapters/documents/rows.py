@@ -136,7 +136,10 @@ def _to_sql(field: Field) -> Convert | None:
 
 
 def _one_to_sql(field: Field) -> Convert | None:
-    """Numbers beyond 2^53 and decimals travel as text, so that no reader of the JSON on the way can round them."""
+    """Numbers beyond 2^53 and decimals travel as text, so that no reader of the JSON on the way can round them. SQL has the
+    labels of an enum, Prisma Client its names."""
+    if field.labels:
+        return dict(field.labels).__getitem__
     match field.type:
         case "BigInt" | "Decimal":
             return str

@@ -6,12 +6,16 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
+
+from bson.binary import Binary
 
 from adapters.documents import bson_values
+from adapters.documents.columns import scalar_check
 from adapters.documents.extended_json import from_bson, to_bson
 from adapters.documents.paths import ABSENT, Path, find, parse_path
 from adapters.documents.splitting import Cut
-from adapters.documents.values import Convert, Refused, object_id, scalar_check, wrong
+from adapters.documents.values import Convert, Refused, object_id, wrong
 from config.model import FieldRule, Functions, LegacyType
 from config.schema import Field, Schema
 
@@ -185,7 +189,8 @@ def _functions(name: str, functions: Functions, check: Convert) -> tuple[Convert
         return None if result is None else check(result)
 
     def write(value: Any) -> Any:
-        return _called(to_legacy, None if value is None else check(value))
+        result = _called(to_legacy, None if value is None else check(value))
+        return Binary.from_uuid(result) if isinstance(result, UUID) else result
 
     return read, write
 

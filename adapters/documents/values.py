@@ -15,13 +15,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from decimal import Decimal
+from math import copysign
 from typing import Any, Final
 
+from bson.datetime_ms import DatetimeMS
 from bson.tz_util import utc as bson_utc
 
 from adapters.side import Invalid
-from config.schema import Field
 
 Convert = Callable[[Any], Any]
 """Turns a value that is not None into another, or raises Refused."""
@@ -31,6 +31,7 @@ INT64: Final = 1 << 63
 EXACT: Final = 1 << 53
 """Up to here a double holds every integer."""
 
+_OUT_OF_RANGE: Final = "a date out of the range 0001 to 9999"
 _HEX24: Final = re.compile(r"[0-9a-f]{24}")
 
 
@@ -43,7 +44,8 @@ class Refused(Exception):
         self.steps: list[str] = []
 
     def under(self, step: str | int) -> Refused:
-        self.steps.insert(0, str(step))
+        # A name that is not Unicode is refused for just that: what says so has to be storable.
+        self.steps.insert(0, str(step).encode("utf-8", "backslashreplace").decode())
         return self
 
     def invalid(self, base: str) -> Invalid:
@@ -85,7 +87,7 @@ def text(value: Any) -> str:
         try:
             value.encode()
         except UnicodeEncodeError as error:
-            raise Refused("holds half of a surrogate pair") from error
+            raise Refused("holds half of a surrogate pair, or bytes that are not UTF-8") from error
     return value
 
 
@@ -134,40 +136,10 @@ def exact_float(value: int) -> float:
     return result
 
 
-def decimal(precision: int, scale: int) -> Convert:
-    """Refuses what the column would round: PostgreSQL rounds to the scale without a word."""
-
-    def check(value: Any) -> Decimal:
-        if type(value) is not Decimal:
-            raise wrong("a decimal", value)
-        if not value.is_finite():
-            raise Refused("not a finite decimal")
-        if value:
-            if value.adjusted() >= precision - scale:
-                raise Refused(f"more than {precision - scale} digits before the point")
-            if lowest_digit(value) < -scale:
-                raise Refused(f"more than {scale} digits after the point")
-        return value
-
-    return check
-
-
-def lowest_digit(value: Decimal) -> int:
-    """The exponent of the last digit that is not zero. `value` is finite and not zero."""
-    _, digits, exponent = value.as_tuple()
-    if not isinstance(exponent, int):
-        raise ValueError("not finite")
-    for digit in reversed(digits):
-        if digit:
-            break
-        exponent += 1
-    return exponent
-
-
 def moment(value: Any) -> datetime:
     """In UTC, cut to the millisecond, which is all that both stores keep."""
     if not isinstance(value, datetime):
-        raise wrong("a date", value)
+        raise Refused(_OUT_OF_RANGE) if isinstance(value, DatetimeMS) else wrong("a date", value)
     when = value if value.tzinfo is UTC else _in_utc(value)
     finer = when.microsecond % 1000
     return when.replace(microsecond=when.microsecond - finer) if finer else when
@@ -181,7 +153,7 @@ def _in_utc(value: datetime) -> datetime:
     try:
         return value.astimezone(UTC)
     except OverflowError as error:
-        raise Refused("a date out of the range 0001 to 9999") from error
+        raise Refused(_OUT_OF_RANGE) from error
 
 
 def binary(value: Any) -> bytes:
@@ -190,62 +162,8 @@ def binary(value: Any) -> bytes:
     return value
 
 
-def one_of(values: tuple[str, ...]) -> Convert:
-    known = frozenset(values)
-
-    def check(value: Any) -> str:
-        if type(value) is not str:
-            raise wrong("a string", value)
-        if value not in known:
-            raise Refused(f"expected one of {', '.join(values)}")
-        return value
-
-    return check
-
-
-def at_most(length: int) -> Convert:
-    def check(value: Any) -> str:
-        if len(text(value)) > length:
-            raise Refused(f"longer than {length} characters")
-        return str(value)
-
-    return check
-
-
-def scalar_check(field: Field, enums: Mapping[str, tuple[str, ...]]) -> Convert | None:
-    """The check of one value (one element, for a list field); None for Json, which is checked as it is translated.
-
-    Raises LookupError for a type that the schema language does not have.
-    """
-    if field.kind == "enum":
-        return one_of(enums[field.type])
-    native, arguments = (field.native[0], field.native[1:]) if field.native else ("", ())
-    match field.type:
-        case "String":
-            bounded = native in ("VarChar", "Char") and arguments
-            return at_most(int(arguments[0])) if bounded else text
-        case "Int":
-            return integer(1 << 15, "SmallInt") if native == "SmallInt" else integer(INT32, "Int, 32 bits")
-        case "BigInt":
-            return integer(INT64, "BigInt, 64 bits")
-        case "Float":
-            return number
-        case "Decimal":
-            digits = [int(a) for a in arguments] or [65, 30]
-            return decimal(digits[0], digits[1] if len(digits) > 1 else 0)
-        case "Boolean":
-            return boolean
-        case "DateTime":
-            return moment
-        case "Bytes":
-            return binary
-        case "Json":
-            return None
-    raise LookupError(f"no canonical value for the type {field.type}")
-
-
 def alike(one: Any, other: Any) -> bool:
-    """Equal as canonical values: like `==`, but true is not 1, and NaN is NaN."""
+    """Equal as canonical values: like `==`, but true is not 1, -0.0 is not 0.0, and NaN is NaN."""
     kind, its = type(one), type(other)
     if kind is dict and its is dict:
         return len(one) == len(other) and all(k in other and alike(v, other[k]) for k, v in one.items())
@@ -253,4 +171,6 @@ def alike(one: Any, other: Any) -> bool:
         return len(one) == len(other) and all(map(alike, one, other))
     if kind is bool or its is bool:
         return one is other
+    if kind is float and one == 0 and its is float:
+        return other == 0 and copysign(1, one) == copysign(1, other)
     return bool(one == other or (one != one and other != other))

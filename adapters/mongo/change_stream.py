@@ -19,8 +19,9 @@ from bson import ObjectId, Timestamp
 from motor.motor_asyncio import AsyncIOMotorDatabase, AsyncIOMotorLatentCommandCursor
 from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
 
+from adapters.documents.mapping import Mapper
 from adapters.mongo.calls import name_of, within
-from adapters.mongo.collection import Collection, Raw
+from adapters.mongo.collection import Raw
 from adapters.mongo.stream_events import BEACONS, Beacon, Change, Meanings, Passed, Position, Transaction, pipeline
 from adapters.mongo.stream_events import transaction_of as _transaction_of
 from adapters.side import SideError
@@ -69,23 +70,23 @@ class ChangeStream:
     """An endless async iterator of Change and Beacon for one consumer. Nothing is fetched ahead of it but one batch.
     Changes that are settles of our own do not come.
 
-    `replica` names the process that follows; `resume` is the position to go on after, else the stream starts with
-    `open()`. `position` is a place before which the consumer is done with everything: it has asked for more since.
-    `opened` is the server's time at `open()`, `fetched` the loop's time at which the present batch came, `reading` is set
+    `entities`: by the name of the collection, the entity and how its keys are written. `replica` names the process that
+    follows; `resume` is the position to go on after, else the stream starts with `open()`. `position` is a place before
+    which the consumer is done with everything: it has asked for more since. `opened` is the server's time at `open()`,
+    `fetched` the loop's time at which the present batch came, `reading` is set
     once the server has accepted the stream. `reconnects` counts lost connections.
     """
 
     def __init__(
         self,
         database: AsyncIOMotorDatabase[Raw],
-        collections: Mapping[str, Collection],
+        entities: Mapping[str, tuple[str, Mapper]],
         *,
         replica: str,
         resume: Position | None = None,
         deadline: float = 10.0,
     ) -> None:
         self._database = database
-        entities = {collection.name: (entity, collection.mapper) for entity, collection in collections.items()}
         self._meanings = Meanings(entities)
         self._beacon_id = f"stream {replica}"
         self._deadline = deadline

@@ -11,7 +11,6 @@ from itertools import islice
 from typing import Any, Final
 
 from bson import ObjectId, json_util
-from bson.binary import UuidRepresentation
 from motor.motor_asyncio import AsyncIOMotorCollection, AsyncIOMotorCursor
 
 from adapters.documents.mapping import Mapper
@@ -20,7 +19,7 @@ from adapters.mongo.collection import Raw, key_or_text
 from adapters.side import Invalid, Key, Range
 from config.schema import DefaultCall, Field
 
-_PLACE: Final = json_util.CANONICAL_JSON_OPTIONS.with_options(uuid_representation=UuidRepresentation.STANDARD)
+_PLACE: Final = json_util.CANONICAL_JSON_OPTIONS
 _WINDOW: Final = 5_000
 """Documents that one query looks at where few of them may match: what the deadline is for does not grow with the whole."""
 
@@ -60,17 +59,18 @@ async def range_after(
     ranged = rows.find({}, sized, sort=[("_id", 1)], hint=[("_id", 1)]).limit(most + 1)
     if after is not None:
         ranged = ranged.min(start)
+    async with within(deadline):
+        # At once, as small as these are: a document at a time costs more than the documents do.
+        found = await ranged.batch_size(most + 1).to_list(None)
     fresh: list[Raw] = []
     taken = 0
-    async with within(deadline):
-        async for raw in ranged:
-            if after is not None and raw["_id"] == last:
-                continue
-            taken += raw.get("size", 0)
-            if fresh and size is not None and taken > size:
-                break
-            fresh.append(raw)
-        await ranged.close()
+    for raw in found:
+        if after is not None and raw["_id"] == last:
+            continue
+        taken += raw.get("size", 0)
+        if fresh and size is not None and taken > size:
+            break
+        fresh.append(raw)
     if not (fresh := fresh[:most]):
         return None
     upto = json_util.dumps({"_id": fresh[-1]["_id"]}, json_options=_PLACE)

@@ -7,25 +7,21 @@ import contextlib
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from bson.errors import BSONError, InvalidBSON
-from motor.motor_asyncio import (
-    AsyncIOMotorClient,
-    AsyncIOMotorClientSession,
-    AsyncIOMotorCollection,
-    AsyncIOMotorDatabase,
-)
-from pymongo import DeleteOne, InsertOne, ReturnDocument, UpdateOne, WriteConcern
+from bson.errors import BSONError
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorClientSession, AsyncIOMotorDatabase
+from pymongo import ReturnDocument, UpdateOne, WriteConcern
 from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import Primary
 
 from adapters.mongo.calls import as_side_error, is_transient, within
-from adapters.mongo.collection import Collection, Raw, operators, read_each
+from adapters.mongo.collection import Raw
+from adapters.mongo.rows import Rows
 from adapters.mongo.sessions import Sessions
 from adapters.mongo.terms import SLOTS, gate, known, turn
-from adapters.side import Applied, Conflict, Document, Held, Invalid, Key, SideError, Stale
+from adapters.side import Applied, Conflict, Document, Held, Invalid, Key, Stale
 
 MAJORITY: Final = WriteConcern("majority")
 FIRST_DELAY: Final = 0.005
@@ -35,8 +31,6 @@ LONGEST_DELAY: Final = 0.5
 NAMESPACE_EXISTS: Final = 48
 
 _LATER: Final = {"$max": ["$value", {"$multiply": [{"$toLong": "$$NOW"}, 1000]}]}
-
-Change = InsertOne[Raw] | UpdateOne | DeleteOne
 
 
 class Settling:
@@ -49,13 +43,13 @@ class Settling:
         self,
         client: AsyncIOMotorClient[Raw],
         database: AsyncIOMotorDatabase[Raw],
-        collections: Mapping[str, Collection],
+        rows: Mapping[str, Rows],
         sessions: Sessions,
         deadline: float,
     ) -> None:
         self._client = client
         self._database = database
-        self._collections = collections
+        self._rows = rows
         self._sessions = sessions
         self._tokens = database["strangler_tokens"]
         self._deadline = deadline
@@ -85,9 +79,6 @@ class Settling:
         had applied when the token was taken, whatever write concern it was acknowledged with. Read concern majority, so
         that nothing is copied that a change of primary could still take back.
         """
-        collection = self._collections[entity]
-        wanted, refused = _legacy_keys(collection, keys)
-        rows = self._database[collection.name].with_options(read_concern=ReadConcern("majority"))
         async with within(self._deadline), await self._client.start_session(causal_consistency=True) as session:
             counter = await self._tokens.find_one_and_update(
                 {"_id": "token"},
@@ -98,16 +89,15 @@ class Settling:
             )
             # Taken between the two: the server may answer the read with a later time than that of what it read.
             clock = session.delegate.operation_time
-            raws, corrupt = await _read(rows, wanted, session)
-        documents, unmappable = read_each(collection.mapper, raws)
-        return Held(int(counter["value"]), documents, {**refused, **corrupt, **unmappable}, clock)
+            found = await self._rows[entity].read(keys, session)
+        return Held(int(counter["value"]), found.documents, found.refused, clock)
 
     async def apply(self, entity: str, term: int, token: int, documents: Mapping[Key, Document | None]) -> Applied:
         """As `Store.apply` says."""
-        collection = self._collections[entity]
+        rows = self._rows[entity]
         async with self._sessions.lent() as lent:
             slot = (self._first_slot + lent.number) % SLOTS
-            settle = _Settle(lent.session, self._database, entity, collection, term, token, slot, self._count_retry)
+            settle = _Settle(lent.session, self._database, entity, rows, term, token, slot, self._count_retry)
             return await settle.apply(documents)
 
     async def turn(self, entity: str, term: int) -> None:
@@ -126,7 +116,7 @@ class _Settle:
     session: AsyncIOMotorClientSession
     database: AsyncIOMotorDatabase[Raw]
     entity: str
-    collection: Collection
+    rows: Rows
     term: int
     token: int
     slot: int
@@ -172,7 +162,7 @@ class _Settle:
                 if isinstance(error, Stale):
                     raise
                 if not (isinstance(error, PyMongoError) and is_transient(error)):
-                    raise as_side_error(error, self.collection.mapper.field_of) from None
+                    raise as_side_error(error, self.rows.field_of) from None
             self.on_retry()
             await asyncio.sleep(random.uniform(0, delay))
             # Another process may be using the same slot: not twice.
@@ -180,21 +170,15 @@ class _Settle:
 
     async def _transaction(self, documents: Mapping[Key, Document | None], slot: int) -> Applied:
         passed = await self._fence(documents, slot)
-        wanted, refused = _legacy_keys(self.collection, passed)
-        rows = self.database[self.collection.name]
-        present = {
-            self.collection.mapper.key_of(raw): raw
-            async for raw in rows.find({"_id": {"$in": list(wanted.values())}}, session=self.session)
-        }
-        changes: list[Change] = []
-        for key in wanted:
-            try:
-                changes.extend(_changes(self.collection, present.get(key), documents[key]))
-            except Invalid as error:
-                refused[key] = error
-        if changes:
-            await rows.bulk_write(changes, ordered=False, session=self.session)
-        return Applied(passed - refused.keys(), frozenset(documents) - passed, refused)
+        plan = await self.rows.plan({key: documents[key] for key in sorted(passed)}, self.session)
+        if plan.fences:
+            # A fence that is higher already changes all the same: only then does the change stream tell of it.
+            raised = self._raised(plan.fences, beside=self.token)
+            await self.database["strangler_fences"].bulk_write(raised, ordered=False, session=self.session)
+        for name, writes in plan.writes.items():
+            if writes:
+                await self.database[name].bulk_write(writes, ordered=plan.in_order, session=self.session)
+        return Applied(passed - plan.refused.keys(), frozenset(documents) - passed, plan.refused)
 
     async def _fence(self, keys: Mapping[Key, object], slot: int) -> frozenset[Key]:
         """Pass the gate, and raise the fences that are below the token, with one call. Returns the keys whose fence is now
@@ -204,8 +188,7 @@ class _Settle:
         """
         fences = self.database["strangler_fences"]
         ids = [{"e": self.entity, "k": key} for key in sorted(keys)]
-        highest = [{"$set": {"token": {"$max": ["$token", self.token]}}}]
-        raised = [UpdateOne({"_id": id}, highest, upsert=True) for id in ids]
+        raised = self._raised((self.entity, key) for key in sorted(keys))
         passing = gate(self.entity, self.term, slot)
         result = await fences.bulk_write([passing, *raised], ordered=False, session=self.session)
         if result.matched_count + result.upserted_count <= len(ids):
@@ -215,23 +198,10 @@ class _Settle:
         ours = fences.find({"_id": {"$in": ids}, "token": self.token}, {"_id": 1}, session=self.session)
         return frozenset([row["_id"]["k"] async for row in ours])
 
-
-async def _read(
-    rows: AsyncIOMotorCollection[Raw], wanted: Mapping[Key, Any], session: AsyncIOMotorClientSession
-) -> tuple[list[Raw], dict[Key, SideError]]:
-    """The documents, and those that are no valid BSON (old drivers wrote such strings): one spoils its whole batch."""
-    try:
-        return await rows.find({"_id": {"$in": list(wanted.values())}}, session=session).to_list(None), {}
-    except InvalidBSON as error:
-        if len(wanted) == 1:
-            return [], dict.fromkeys(wanted, as_side_error(error))
-    raws: list[Raw] = []
-    corrupt: dict[Key, SideError] = {}
-    for key, id in wanted.items():
-        found, bad = await _read(rows, {key: id}, session)
-        raws += found
-        corrupt |= bad
-    return raws, corrupt
+    def _raised(self, keys: Iterable[tuple[str, Key]], **fields: int) -> list[UpdateOne]:
+        """Raise the fences of these keys, each with its entity, to the token."""
+        highest = [{"$set": {"token": {"$max": ["$token", self.token]}, **fields}}]
+        return [UpdateOne({"_id": {"e": entity, "k": key}}, highest, upsert=True) for entity, key in keys]
 
 
 async def _commit(session: AsyncIOMotorClientSession) -> None:
@@ -246,27 +216,6 @@ async def _commit(session: AsyncIOMotorClientSession) -> None:
                 raise
         await asyncio.sleep(random.uniform(0, delay))
         delay = min(2 * delay, LONGEST_DELAY)
-
-
-def _changes(collection: Collection, raw: Raw | None, document: Document | None) -> list[Change]:
-    """What makes the present document what it should be: nothing where it is. Raises Invalid."""
-    if document is None:
-        return [DeleteOne({"_id": raw["_id"]})] if raw else []
-    if raw is None:
-        return [InsertOne(collection.mapper.to_legacy(document))]
-    update = operators(*collection.mapper.legacy_changes(raw, document))
-    return [UpdateOne({"_id": raw["_id"]}, update)] if update else []
-
-
-def _legacy_keys(collection: Collection, keys: Iterable[Key]) -> tuple[dict[Key, Any], dict[Key, SideError]]:
-    legacy: dict[Key, Any] = {}
-    refused: dict[Key, SideError] = {}
-    for key in keys:
-        try:
-            legacy[key] = collection.mapper.legacy_key(key)
-        except Invalid as error:
-            refused[key] = error
-    return legacy, refused
 
 
 def _merged(*parts: Applied) -> Applied:

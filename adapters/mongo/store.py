@@ -9,12 +9,12 @@ from typing import Final
 
 import pymongo
 import structlog
-from bson.binary import UuidRepresentation
 from bson.codec_options import CodecOptions, DatetimeConversion
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient
 from pymongo.read_preferences import Primary
 
+from adapters.documents.mapping import Mapper
 from adapters.mongo.beacons import Beacons
 from adapters.mongo.calls import within
 from adapters.mongo.change_stream import ChangeStream
@@ -23,11 +23,12 @@ from adapters.mongo.operations import Operations
 from adapters.mongo.outbox import Outbox
 from adapters.mongo.positions import Positions
 from adapters.mongo.quarantine import MongoQuarantine
+from adapters.mongo.rows import rows_of
 from adapters.mongo.runs import MongoRuns
-from adapters.mongo.same import same
-from adapters.mongo.scans import changed_since, keys, range_after
 from adapters.mongo.sessions import Sessions
 from adapters.mongo.settle import MAJORITY, Settling
+from adapters.mongo.source_operations import SourceOperations
+from adapters.mongo.sources import Sources
 from adapters.mongo.state import MongoState
 from adapters.mongo.stream_events import Position
 from adapters.side import Applied, Backlog, Document, Held, Key, Mark, Operation, Outcome, Range, SideError, Unavailable
@@ -70,23 +71,26 @@ class MongoStore:
             maxPoolSize=POOL,
             waitQueueTimeoutMS=int(connect * 1000),
         )
-        # A date beyond Python's years is one document's trouble, not that of its batch: it is left to the mapping.
+        # A date beyond Python's years, a string that is no UTF-8, a UUID cut short: one document's trouble, not that of its
+        # batch. They are left to the mapping, which names their place.
         codec: CodecOptions[Raw] = CodecOptions(
             tz_aware=True,
-            uuid_representation=UuidRepresentation.STANDARD,
             datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+            unicode_decode_error_handler="surrogateescape",
         )
         self._database = self._client.get_default_database(
             codec_options=codec, read_preference=Primary(), write_concern=MAJORITY
         )
-        self._collections = collections
         self._connect = connect
         self._read = read
         self._write = write
         self._outbox = Outbox(self._database, write)
+        self._rows = rows_of(self._database, collections, self._outbox, read)
         self._operations = Operations(self._database, collections, self._outbox, read=read, write=write)
+        self._several = {name: rows for name, rows in self._rows.items() if isinstance(rows, Sources)}
+        self._of_several = SourceOperations(self._database, self._several, self._outbox, read=read, write=write)
         self._sessions = Sessions(self._client, self._database, replica, write)
-        self._settling = Settling(self._client, self._database, collections, self._sessions, write)
+        self._settling = Settling(self._client, self._database, self._rows, self._sessions, write)
         self.beacons = Beacons(self._database, write)
         self.positions = Positions(self._database, write)
         self.state = MongoState(self._database, self._sessions, connect)
@@ -105,6 +109,8 @@ class MongoStore:
             await self._settling.create_collections()
             for part in (self._outbox, self.beacons, self.state, self._sessions, self.quarantine):
                 await part.create_indexes()
+            for several in self._several.values():
+                await several.prepare()
             await self._sessions.take_over()
         self._prepared = True
 
@@ -126,7 +132,8 @@ class MongoStore:
         return True
 
     async def perform(self, operation: Operation, *, mark: bool = False) -> Outcome:
-        return await self._operations.perform(operation, mark=mark)
+        performs = self._of_several if operation.entity in self._several else self._operations
+        return await performs.perform(operation, mark=mark)
 
     async def mark(self, entity: str, keys: Sequence[Key | None]) -> list[str]:
         return await self._outbox.leave(entity, keys)
@@ -139,6 +146,9 @@ class MongoStore:
 
     async def unmark(self, ids: Sequence[str]) -> None:
         await self._outbox.remove(ids)
+
+    async def together(self, entity: str, keys: Sequence[Key]) -> Mapping[Key, Key]:
+        return await self._rows[entity].together(keys)
 
     async def hold(self, entity: str, keys: Sequence[Key]) -> Held:
         return await self._settling.hold(entity, keys)
@@ -156,25 +166,22 @@ class MongoStore:
 
     def changes(self, *, replica: str, resume: Position | None = None) -> ChangeStream:
         """The change stream of all collections, not opened yet, for the process of that name."""
-        return ChangeStream(self._database, self._collections, replica=replica, resume=resume, deadline=self._write)
+        return ChangeStream(self._database, self._places(), replica=replica, resume=resume, deadline=self._write)
 
     def keys(self, entity: str, *, batch: int = 500) -> AsyncIterator[list[Key]]:
-        collection = self._collections[entity]
-        return keys(self._database[collection.name], collection.mapper, batch=batch, deadline=self._read)
+        return self._rows[entity].keys(batch=batch)
 
     async def range(self, entity: str, after: str | None, *, most: int, size: int | None = None) -> Range | None:
-        collection = self._collections[entity]
-        rows = self._database[collection.name]
-        return await range_after(rows, collection.mapper, after, most=most, size=size, deadline=self._read)
+        return await self._rows[entity].range(after, most=most, size=size)
 
     async def same(self, entity: str, documents: Mapping[Key, Document]) -> frozenset[Key]:
-        collection = self._collections[entity]
-        return await same(self._database[collection.name], collection.mapper, documents, deadline=self._read)
+        return await self._rows[entity].same(documents)
+
+    async def present(self, entity: str, keys: Sequence[Key]) -> frozenset[Key]:
+        return await self._rows[entity].present(keys)
 
     def changed_since(self, entity: str, at: datetime, *, batch: int = 500) -> AsyncIterator[list[Key]]:
-        collection = self._collections[entity]
-        rows = self._database[collection.name]
-        return changed_since(rows, collection.mapper, at, batch=batch, deadline=self._read)
+        return self._rows[entity].changed_since(at, batch=batch)
 
     @property
     def retries(self) -> int:
@@ -182,8 +189,11 @@ class MongoStore:
         return self._settling.retries
 
     async def count(self, entity: str) -> int:
-        async with within(self._read):
-            return int(await self._database[self._collections[entity].name].count_documents({}))
+        return await self._rows[entity].count()
+
+    def _places(self) -> dict[str, tuple[str, Mapper]]:
+        """By collection, its entity and how its `_id`s are written."""
+        return {place: (entity, mapper) for entity, rows in self._rows.items() for place, mapper in rows.places.items()}
 
 
 async def existing_collections(url: str, *, deadline: float = 1.0) -> set[str] | None:

@@ -7,10 +7,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import orjson
+
 from adapters.documents.mapping import Mapper
 from adapters.engine import Engine
 from adapters.prisma.errors import translated
+from adapters.prisma.fence import passed_keys
 from adapters.prisma.settle import Statements
+from adapters.prisma.succession import Succession
 from adapters.side import Applied, Conflict, Document, Invalid, Key, Orphan, SideError
 from config.schema import Model
 
@@ -22,7 +26,9 @@ class Apply:
 
     def __init__(self, engine: Engine, entity: str, model: Model, mapper: Mapper) -> None:
         self._engine = engine
-        self._statements = Statements(entity, model)
+        natural = mapper.natural
+        succession = Succession(model, natural, engine.schema) if natural else None
+        self._statements = Statements(entity, model, succession)
         self._mapper = mapper
 
     async def __call__(self, term: int, token: int, documents: Mapping[Key, Document | None]) -> Applied:
@@ -44,7 +50,7 @@ class Apply:
             except Invalid:
                 continue  # no row can be like it
         with translated():
-            [found] = await self._engine.transaction([self._statements.same(rows)])
+            found = await self._engine.query_raw(self._statements.same, orjson.dumps(rows).decode())
         return frozenset(row["key"] for row in found)
 
     async def _applied(self, term: int, token: int, rows: Mapping[Key, Row | None]) -> Applied:
@@ -76,6 +82,6 @@ class Apply:
         absent = [key for key, row in rows.items() if row is None]
         calls = self._statements.settle(term, token, list(present.values()), list(present), absent, park=park)
         with translated():
-            *_, passed = await self._engine.transaction(calls)
-        written = frozenset(row["key"] for row in passed)
+            fences, *_ = await self._engine.transaction(calls)
+        written = passed_keys(fences)
         return Applied(written, frozenset(rows) - written)

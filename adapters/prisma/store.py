@@ -148,6 +148,9 @@ class PrismaStore:
     async def unmark(self, ids: Sequence[str]) -> None:
         await self._outbox.unmark(ids)
 
+    async def together(self, entity: str, keys: Sequence[Key]) -> Mapping[Key, Key]:
+        return {}
+
     async def hold(self, entity: str, keys: Sequence[Key]) -> Held:
         table = self._tables[entity]
         name = table.model.id.name
@@ -194,6 +197,9 @@ class PrismaStore:
 
     async def same(self, entity: str, documents: Mapping[Key, Document]) -> frozenset[Key]:
         return await self._apply[entity].same(documents)
+
+    async def present(self, entity: str, keys: Sequence[Key]) -> frozenset[Key]:
+        return await self._ranges[entity].present(keys)
 
     def changed_since(self, entity: str, at: datetime, *, batch: int = 500) -> AsyncIterator[list[Key]]:
         """Ids made as ObjectIds are tell when, by the second; so do the columns that Prisma Client sets with each write."""

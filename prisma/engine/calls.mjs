@@ -98,6 +98,8 @@ export class Calls {
 
   async #batch({ calls, isolation, maxWait, timeout }) {
     const options = { ...(isolation && { isolationLevel: isolation }), ...(maxWait && { maxWait }), ...(timeout && { timeout }) }
+    // Compiled as a batch, what raw statements carry would be written and read as JSON several times over.
+    if (calls.some(({ model }) => !model)) return this.#client.$transaction((tx) => this.#inTransaction(tx, { calls }), options)
     const results = await this.#client.$transaction(calls.map((call) => this.#prepare(this.#client, call)), options)
     return readable(calls, results)
   }

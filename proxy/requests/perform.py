@@ -94,7 +94,7 @@ class Performer:
         return await breaker.ask(partial(self._observe, side, asked), within=_OBSERVE)
 
     async def _observe(self, side: SideName, asked: Asked) -> Observation:
-        endpoint = self._endpoints.side(asked.claim.entity) if side == "legacy" else None
+        endpoint = self._endpoints.side(asked.claim) if side == "legacy" else None
         if endpoint is not None:
             return await self._observe_endpoint(endpoint, asked)
         account = None
@@ -145,7 +145,7 @@ class Performer:
 
     def _observed(self, asked: Asked, outcome: Outcome) -> Observation:
         documents = outcome.documents
-        if self._endpoints.side(asked.claim.entity) is not None:
+        if self._endpoints.serve(asked.claim.entity):
             # An old endpoint's answer is only JSON: documents are compared as such an answer would have them.
             documents = tuple(asked.claim.mapper.answered(document) for document in documents)
         return observation_of(asked, documents)

@@ -18,7 +18,7 @@ from proxy.failure import Failure
 from proxy.flags.confirm import Confirm
 from proxy.forwarding.forward import Forwarder
 from proxy.forwarding.tap import Tap
-from proxy.requests.claims import Asked
+from proxy.requests.claims import Asked, Claim
 
 _CALL_DEADLINE: Final = 10.0
 
@@ -41,29 +41,31 @@ class Endpoints:
             for name, entity in config.entities.items()
             if entity.legacy.via == "endpoint" and entity.legacy.upstream
         }
-        self._entities = {entity: self._urls[name] for entity, name in self._names.items()}
+        deadline = config.limits.read.total_seconds()
+        servers = {
+            name: {upstream, *(route.upstream for route in config.entities[name].routes if route.upstream)}
+            for name, upstream in self._names.items()
+        }
         self._sides = {
-            name: EndpointSide(
-                str(url),
-                session,
-                {name: Answers(mappers[name], _place)},
-                deadline=config.limits.read.total_seconds(),
+            (name, server): EndpointSide(
+                str(self._urls[server]), session, {name: Answers(mappers[name], _place)}, deadline=deadline
             )
-            for name, url in self._entities.items()
+            for name in servers
+            for server in servers[name]
         }
         self._prefixes = [(rule.path, self._urls[rule.to]) for rule in config.forward]
 
     def serve(self, entity: str) -> bool:
         """Whether the entity's legacy side is reached through its old endpoint."""
-        return entity in self._entities
+        return entity in self._names
 
-    def side(self, entity: str) -> EndpointSide | None:
-        """The old endpoint as a side, where the entity's legacy side is reached that way."""
-        return self._sides.get(entity)
+    def side(self, claim: Claim) -> EndpointSide | None:
+        """The old endpoint of a route as a side, where the entity's legacy side is reached that way."""
+        return self._sides[claim.entity, self._server(claim)] if self.serve(claim.entity) else None
 
     def sides(self) -> Mapping[str, tuple[str, EndpointSide]]:
-        """By entity, the old server's name, and that server as a side."""
-        return {entity: (self._names[entity], side) for entity, side in self._sides.items()}
+        """By entity, its old server's name, and that server as a side."""
+        return {entity: (name, self._sides[entity, name]) for entity, name in self._names.items()}
 
     async def forward(
         self,
@@ -74,8 +76,8 @@ class Endpoints:
         tap: Tap | None = None,
         confirm: Confirm | None = None,
     ) -> web.StreamResponse:
-        """Forward a request of an entity, whose body has been read, to the entity's old server, as `Forwarder.forward` says."""
-        upstream = self._entities[asked.claim.entity]
+        """Forward a request of an entity, whose body has been read, to its old server, as `Forwarder.forward` says."""
+        upstream = self._urls[self._server(asked.claim)]
         return await self._forwarder.forward(
             request, upstream, body=asked.http.body, shield=shield, tap=tap, confirm=confirm
         )
@@ -87,6 +89,9 @@ class Endpoints:
             if path.startswith(prefix):
                 return await self._forwarder.forward(request, upstream)
         raise Failure(404, "Nothing is configured for this path", reason="no_upstream")
+
+    def _server(self, claim: Claim) -> str:
+        return claim.route.upstream or self._names[claim.entity]
 
     async def call(self, name: str, method: str, path: str, body: Any = None) -> Any:
         """A handler's own call of an upstream: JSON there and back. Raises Failure 502 or 504."""
