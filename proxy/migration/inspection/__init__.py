@@ -1,0 +1,1 @@
+"""What is in a legacy collection, and what of it the model cannot hold."""
