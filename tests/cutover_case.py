@@ -72,8 +72,11 @@ class Pair:
         await self.one.until(is_seen, f"{stage} at epoch {epoch} or later")
 
     async def move(self, stage: Stage) -> None:
+        """At shadow it is verified as well: whatever else a test asks, the guards let it go on."""
         await self.one.move(stage, [ENTITY])
         await self.at(stage)
+        if stage == Stage.SHADOW:
+            await self.one.verify(ENTITY)
 
     async def told(self) -> Flag:
         """The flag, once both stores hold the same one."""

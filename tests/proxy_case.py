@@ -32,11 +32,13 @@ from examples.processes import Program, free_port
 from examples.proxim8.servers import OldName, old_server
 from examples.servers import drop_database, fresh_database, with_database
 from proxy.app import Proxy
-from proxy.cli.command import coordinator
+from proxy.cli.command import coordinator, verifier
 from proxy.cutover.coordinator import Cutover
 from proxy.flags.stages import ORDER
 from proxy.forwarding.forward import SERVER_OPTIONS
-from proxy.migration.backfill import backfill
+from proxy.migration.backfill import Backfill
+from proxy.migration.verification import Status
+from proxy.migration.verify import Verifier
 from tests.subjects import SUBJECTS, Json, Subject
 
 CONFIG: Final = Path(__file__).resolve().parents[1] / "config" / "proxim8.yaml"
@@ -169,8 +171,19 @@ class Running:
                 await self.proxy.flags.refresh()
             if after == Stage.DUALWRITE:
                 stores = self.proxy.stores.by_side()
-                done = await backfill(entity, stores, self.proxy.flags, self.proxy.settler)
-                assert not done.refused
+                done = await Backfill(stores, self.proxy.flags, self.proxy.settler).everything(entity)
+                assert not done.refused, done.reasons
+
+    def verifier(self) -> Verifier:
+        """As the command's."""
+        schema = load_schema()
+        config = load(Path(self.environment["STRANGLER_CONFIG"]), self.environment, schema)
+        return verifier(config, self.proxy.stores, schema, self.proxy.flags)
+
+    async def verify(self, entity: str) -> None:
+        """And find it clean: what a flip to `live` asks for."""
+        found = await self.verifier().verify(entity)
+        assert found.status == Status.CLEAN, found.summary()
 
     async def tune(self, entity: str, *, serve: int | None = None, sample: int | None = None) -> None:
         await self.cutover.tune(entity, "test", serve=serve, sample=sample)

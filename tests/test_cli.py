@@ -149,7 +149,8 @@ async def test_backfill_copies_what_was_there_before(
                     assert answer.status == 200
             assert (await strangler(environment, "flag", "set", "nft_ownership", "dualwrite")).status == 0
             copied = await strangler(environment, "backfill", "nft_ownership")
-            assert (copied.status, copied.out.strip()) == (0, "nft_ownership: 3 settled, 0 refused")
+            told = json.loads(copied.out.splitlines()[-1])
+            assert (copied.status, told["documents"], told["refused"]) == (0, 3, 0)
 
             async with session.get(f"{serving['admin']}/healthz") as answer:
                 assert await answer.json() == {"alive": True}

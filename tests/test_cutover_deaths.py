@@ -37,7 +37,8 @@ async def stand(
 
 @pytest.fixture
 async def pair(stand: Pair) -> Pair:
-    await stand.told()
+    if (await stand.told()).stage == Stage.SHADOW:
+        await stand.one.verify(ENTITY)
     return stand
 
 
@@ -78,7 +79,9 @@ async def moved(pair: Pair, to: Stage) -> None:
             try:
                 await flip(pair.coordinator(), to)
             except Refused as refused:
-                if f"strangler flag cancel {ENTITY}" not in str(refused):
+                if f"strangler verify {ENTITY}" in str(refused):  # it has just come to shadow
+                    await pair.one.verify(ENTITY)
+                elif f"strangler flag cancel {ENTITY}" not in str(refused):
                     raise
                 await asyncio.sleep(0.05)
             else:

@@ -23,7 +23,9 @@ from examples.processes import temporary_folder
 from examples.servers import standalone_mongod
 from proxy.cli.command import connected, coordinator
 from proxy.cutover.coordinator import Cutover, Refused
-from tests.cutover_case import ENTITY, Pair, audited, flip, pair_of
+from proxy.migration.verification import Status
+from proxy.migration.verify import Asked
+from tests.cutover_case import ENTITY, Pair, audited, create, flip, pair_of
 from tests.proxy_case import COLLECTION_CONFIG, DEADLINE, databases
 from tests.subjects import NFT
 
@@ -184,6 +186,80 @@ async def test_a_store_that_does_not_answer(shadow: Pair) -> None:
     assert "expected both" in str(refused.value)
 
 
+# The last verification
+
+RUN = {"_id": {"n": "verify", "e": ENTITY}}
+HOW = f"expected one that is clean: strangler verify {ENTITY}"
+
+
+async def change_run(pair: Pair, **fields: object) -> None:
+    """What is kept of the last verification."""
+    done = await pair.one.legacy["strangler_runs"].update_one(RUN, {"$set": fields})
+    assert done.matched_count == 1
+
+
+async def test_no_verification(shadow: Pair) -> None:
+    await shadow.one.legacy["strangler_runs"].delete_one(RUN)
+    await assert_refused(shadow, f"verification: there is none since legacy is the primary; {HOW}")
+    await assert_forced(shadow, "verification: there is none since legacy is the primary")
+    # The way back is open, and onward again asks for another one: what was verified before is forgotten.
+    await shadow.move(Stage.SHADOW)
+    await flip(shadow.coordinator(), Stage.LIVE)
+    await flip(shadow.coordinator(), Stage.SHADOW)
+    await shadow.at(Stage.SHADOW, (await shadow.told()).epoch)
+    await assert_refused(shadow, f"verification: there is none since legacy is the primary; {HOW}")
+
+
+async def test_a_verification_that_found_something(shadow: Pair) -> None:
+    key = await create(shadow.one)
+    await shadow.settled(key)
+    await shadow.one.change_row(ENTITY, key, tokenId="spoilt")
+    try:
+        found = await shadow.one.verifier().verify(ENTITY)
+        assert found.status == Status.DIFFERENT
+        await assert_refused(shadow, "s ago, found differences: 1 different; expected one that is clean")
+    finally:
+        await shadow.one.change_row(ENTITY, key, tokenId=NFT.make("", "")["tokenId"])
+
+
+async def test_a_verification_that_has_not_ended(shadow: Pair) -> None:
+    await change_run(shadow, done=False)
+    await assert_refused(shadow, "verification: the last one has not ended, it was begun 2")
+
+
+async def test_a_verification_of_a_sample(shadow: Pair) -> None:
+    await shadow.settled(*[await create(shadow.one) for _ in range(20)])
+    found = await shadow.one.verifier().verify(ENTITY, Asked(sample=50))
+    assert found.status == Status.CLEAN
+    await assert_refused(shadow, f"verification: the last one compared a sample of 50 %; {HOW}")
+
+
+async def test_a_verification_of_long_ago(shadow: Pair) -> None:
+    await change_run(shadow, at=datetime.now(UTC) - timedelta(hours=25))
+    await assert_refused(shadow, f"verification: the last one was 25 h ago, and counts for 24 h; {HOW}")
+    await change_run(shadow, at=datetime.now(UTC) - timedelta(hours=23))
+    await flip(shadow.coordinator(), Stage.LIVE)
+    await shadow.at(Stage.LIVE, (await shadow.told()).epoch)
+
+
+async def test_a_verification_of_another_shape(shadow: Pair) -> None:
+    await change_run(shadow, **{"detail.shape.tokenId": "Int"})
+    said = "verification: since the last one something has changed: tokenId: Int -> String"
+    await assert_refused(shadow, f"{said}; {HOW}")
+
+
+async def test_a_flip_that_was_taken_back_leaves_the_verification_as_it_was(shadow: Pair) -> None:
+    steps = shadow.coordinator().flip(ENTITY, Stage.LIVE, "test")
+    async for step in steps:
+        if "refuses settles of before" in step:
+            break
+    await steps.aclose()
+    flag = await shadow.told()
+    assert (flag.stage, flag.target) == (Stage.SHADOW, None)
+    await flip(shadow.coordinator(), Stage.LIVE)
+    await shadow.at(Stage.LIVE, (await shadow.told()).epoch)
+
+
 @asynccontextmanager
 async def nobody(stack: AsyncExitStack, mongo_url: str, postgres_url: str, template: str) -> AsyncIterator[Cutover]:
     """A coordinator before stores that no proxy runs on, with the entity at shadow."""
@@ -213,7 +289,7 @@ async def test_no_proxy_and_no_transactions(postgres_url: str, migrated_template
             await flip(cutover, Stage.LIVE)
         assert (await cutover.flags())[ENTITY].stage == Stage.SHADOW
     _, *guards = str(refused.value).splitlines()
-    assert [guard.split(":")[0].strip() for guard in guards] == ["replicas", "transactions"]
+    assert [guard.split(":")[0].strip() for guard in guards] == ["replicas", "transactions", "verification"]
     assert "no proxy is running; expected one" in guards[0]
     assert "expected a replica set" in guards[1]
 

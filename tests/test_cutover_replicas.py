@@ -101,6 +101,8 @@ async def test_there_and_back_under_the_writes_of_both_nothing_is_lost(shadow: P
     async with writers.writing(6):
         for to in (Stage.LIVE, Stage.SHADOW, Stage.LIVE, Stage.SHADOW):
             await writers.more(20)
+            if to == Stage.LIVE:
+                await shadow.one.verify(ENTITY)
             steps = await flip(shadow.coordinator(), to)
             assert [step.split(":")[0] for step in steps] == [ENTITY] * 6
             assert "acknowledged by 2 replicas" in steps[1]

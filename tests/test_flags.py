@@ -110,6 +110,11 @@ async def test_a_walk_by_hand(proxim8: Stand, environment: Mapping[str, str]) ->
     before = "off"
     async with aiohttp.ClientSession(proxim8.url) as session:
         for number, stage in enumerate(("dualwrite", "shadow", "live")):
+            if stage == "live":
+                unverified = await strangler(environment, "flag", "set", "nft_ownership", stage)
+                assert (unverified.status, "strangler verify nft_ownership" in unverified.error) == (2, True)
+                verified = await strangler(environment, "verify", "nft_ownership")
+                assert (verified.status, verified.error) == (0, "")
             said = await strangler(environment, "flag", "set", "nft_ownership", stage)
             assert (said.status, said.error) == (0, "")
             assert f"nft_ownership: {before} -> {stage}" in said.out

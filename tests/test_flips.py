@@ -54,6 +54,7 @@ async def elsewhere(stand: Running) -> AsyncIterator[Cutover]:
 @pytest.fixture
 async def shadow(stand: Running) -> Running:
     await stand.move(Stage.SHADOW)
+    await stand.verify("video")
     return stand
 
 
@@ -133,6 +134,8 @@ async def assert_nothing_lost(shadow: Running, coordinator: Cutover) -> None:
     async with writers.writing(6):
         for to in (Stage.LIVE, Stage.SHADOW, Stage.LIVE, Stage.SHADOW):
             await writers.more(24)
+            if to == Stage.LIVE:
+                await shadow.verify("video")
             await flip(coordinator, "video", to)
             await arrived(shadow, to)
         await writers.more(24)
@@ -225,6 +228,7 @@ async def test_a_flip_is_undone_when_its_coordinator_gives_up(shadow: Running) -
     async with held(shadow, "video"):
         pass
     await shadow.move(Stage.SHADOW)
+    await shadow.verify("video")
     gate = shadow.proxy.gates["video"]
     await gate.enter()
     try:

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from adapters.side import SideError
 from config.model import Stage
-from proxy.migration.backfill import backfill
+from proxy.migration.backfill import Backfill
 from proxy.replication.quarantine import reason_of
 from tests.proxy_case import DEADLINE, fresh, standing
 from tests.settle_case import LONG_AGO, Bench, Ground, Json, bench_at, grounds
@@ -361,8 +361,8 @@ async def test_what_a_backfill_cannot_copy_is_there_as_well(ground: Ground) -> N
     async with bench_at(Stage.DUALWRITE, ground) as bench:
         await bench.legacy["profiles"].delete_many({})
         bad, good = [await bench.profile(await bench.account(), bio=bio) for bio in (7, "fine")]
-        done = await backfill("profile", bench.stores.by_side(), bench.flags, bench.settler)
-        assert (done.settled, set(done.refused)) == (1, {bad})
+        done = await Backfill(bench.stores.by_side(), bench.flags, bench.settler).everything("profile")
+        assert (done.settled, done.refused, set(done.reasons)) == (1, 1, {bad})
         assert set(await bench.refusals()) == {bad}
         assert await bench.row(good) is not None
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import signal
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from comparators.rules import Rules
 from config.load import load
 from config.model import Config
 from config.schema import Schema, load_schema
@@ -18,6 +20,14 @@ from config.settings import Settings, read_settings
 from proxy.app import Stores, build_stores, parents_of
 from proxy.cutover.coordinator import Cutover
 from proxy.cutover.flip import Reached, unnoticed
+from proxy.flags.view import Flags
+from proxy.migration.health import Health
+from proxy.migration.pace import Pace
+from proxy.migration.patience import Patience
+from proxy.migration.progress import Progress
+from proxy.migration.verification import compared_shapes
+from proxy.migration.verify import Verifier
+from proxy.replication.settle import Settler
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="The configuration file [env: STRANGLER_CONFIG]")]
 
@@ -45,6 +55,18 @@ async def connected(config: Config, settings: Settings, schema: Schema) -> Async
         await asyncio.gather(*(side.disconnect() for side in sides))
 
 
+@contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """SIGTERM ends the command as Ctrl-C does: what was done until the last checkpoint is kept."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
+
+
 def coordinator(config: Config, stores: Stores, schema: Schema, *, reached: Reached = unnoticed) -> Cutover:
     """Who changes flags. `reached` is told of each step of a flip: for tests, which end it there."""
     return Cutover(
@@ -52,6 +74,33 @@ def coordinator(config: Config, stores: Stores, schema: Schema, *, reached: Reac
         stores.by_side(),
         parents_of(config, schema),
         stores.legacy,
+        compared_shapes(config, schema),
         hold=config.limits.hold.total_seconds(),
+        verified=config.limits.verified.total_seconds(),
         reached=reached,
+    )
+
+
+def verifier(
+    config: Config,
+    stores: Stores,
+    schema: Schema,
+    flags: Flags,
+    *,
+    pace: Pace | None = None,
+    patience: Patience | None = None,
+    progress: Progress | None = None,
+) -> Verifier:
+    """Who says whether both sides hold the same."""
+    return Verifier(
+        stores.by_side(),
+        stores.legacy,
+        flags,
+        Settler(stores.by_side(), flags, parents_of(config, schema)),
+        rules={name: Rules.of(entity.compare) for name, entity in config.entities.items()},
+        shapes=compared_shapes(config, schema),
+        pace=pace,
+        patience=patience,
+        progress=progress,
+        watch=Health(stores.by_side(), stores.legacy, stores.engine).watch,
     )

@@ -1,11 +1,10 @@
-"""The command line: `strangler serve`, `flag`, `quarantine`, `check`, `backfill`, `demo`."""
+"""The command line: `strangler serve`, `flag`, `quarantine`, `check`, `inspect`, `backfill`, `demo`."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import sys
-from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -23,24 +22,26 @@ from config.model import Config
 from config.schema import Schema, SchemaMissing
 from config.settings import Settings, SettingsError
 from proxy import events
-from proxy.app import parents_of
-from proxy.cli.command import ConfigFile, Mistake, connected, read
+from proxy.cli.backfill import backfill_command
+from proxy.cli.command import ConfigFile, Mistake, read
 from proxy.cli.flag import flag_app
+from proxy.cli.inspect import inspect_command
 from proxy.cli.quarantine import quarantine_app
+from proxy.cli.verify import verify_command
 from proxy.cutover.coordinator import Refused
-from proxy.flags.view import Flags
-from proxy.migration.backfill import NotSettling, backfill
-from proxy.replication.settle import Settler
+from proxy.migration.admission import NotSettling
 
 _MISTAKE: Final = 2
 _FAILED: Final = 1
-_SHOWN: Final = 20
 _OURS: Final = "strangler_"
 """What the names of the proxy's own collections begin with: they tell nothing of the service's."""
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Moves live traffic from MongoDB to Prisma.")
 app.add_typer(flag_app, name="flag")
 app.add_typer(quarantine_app, name="quarantine")
+app.command("inspect")(inspect_command)
+app.command("backfill")(backfill_command)
+app.command("verify")(verify_command)
 
 
 def main() -> None:
@@ -56,7 +57,7 @@ def main() -> None:
     except SideError as error:
         _say(str(error))
         status = _FAILED
-    except (typer.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt, asyncio.CancelledError):
         status = 130
     sys.exit(status or 0)
 
@@ -108,36 +109,6 @@ def serve(
         _say(str(error))
         status = _FAILED
     raise typer.Exit(status)
-
-
-@app.command("backfill")
-def backfill_command(
-    entities: Annotated[list[str], typer.Argument(help="The entities, parents first")], config: ConfigFile = None
-) -> None:
-    """Settle everything that the primary of an entity holds: what was there before dualwrite."""
-    found, settings, schema = read(config)
-    for entity in entities:
-        if entity not in found.entities:
-            raise Mistake(f"backfill: unknown entity {entity}; expected one of {', '.join(found.entities)}")
-    events.configure("console", "error")
-
-    async def run() -> bool:
-        console = Console()
-        clean = True
-        async with connected(found, settings, schema) as stores:
-            flags = Flags(found.entities, stores.by_side())
-            await flags.refresh()
-            settler = Settler(stores.by_side(), flags, parents_of(found, schema))
-            for entity in entities:
-                done = await backfill(entity, stores.by_side(), flags, settler)
-                console.print(f"{entity}: {done.settled} settled, {len(done.refused)} refused")
-                for key, cause in islice(done.refused.items(), _SHOWN):
-                    console.print(f"  {key}: {cause}", markup=False)
-                clean &= not done.refused
-        return clean
-
-    if not uvloop.run(run()):
-        raise typer.Exit(_FAILED)
 
 
 @app.command()

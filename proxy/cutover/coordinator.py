@@ -18,7 +18,7 @@ from adapters.side import Flag, SideError, SideName, Store
 from config.model import Entity, Stage
 from proxy.cutover.drain import Drain
 from proxy.cutover.flip import Flip, Reached, Refused, unnoticed
-from proxy.cutover.guards import Guards, Move, Verdict
+from proxy.cutover.guards import VERIFIED, Guards, Move, Verdict
 from proxy.flags.arbiter import Arbiter
 from proxy.flags.both import ask_both
 from proxy.flags.stages import MEANINGS, is_step, moves_primary, neighbours
@@ -41,17 +41,20 @@ class Cutover:
         stores: Mapping[SideName, Store],
         parents: Parents,
         legacy: MongoStore,
+        shapes: Mapping[str, Mapping[str, str]],
         *,
         hold: float = HOLD,
+        verified: float = VERIFIED,
         reached: Reached = unnoticed,
     ) -> None:
-        """`hold`: seconds that a flip may hold an entity's writes."""
+        """`shapes`: what the entities are compared under now. `hold`: seconds that a flip may hold an entity's writes;
+        `verified`: how old a verification may be, for a flip onward."""
         self._entities = entities
         self._stores = stores
         self._parents = parents
         self._arbiter = Arbiter(stores)
         self._drain = Drain(stores, legacy)
-        self._guards = Guards(stores, legacy)
+        self._guards = Guards(stores, legacy, shapes, verified=verified)
         self._hold = hold
         self._reached = reached
 

@@ -21,6 +21,7 @@ from proxy.flags.both import DEADLINE, within
 from proxy.flags.registry import live_replicas
 from proxy.flags.stages import MEANINGS
 from proxy.flags.view import read_flags
+from proxy.migration.verification import forget
 
 log = structlog.get_logger()
 
@@ -140,7 +141,10 @@ class Flip:
 
     async def _turn(self) -> str:
         self._waits_for = f"{self._new} did not answer"
-        await self._stores[self._new].turn(self.fenced.entity, self.flipped.term)
+        store = self._stores[self._new]
+        await asyncio.gather(
+            store.turn(self.fenced.entity, self.flipped.term), forget(store, self.fenced.entity, self._who)
+        )
         return f"{self._new} refuses settles of before"
 
     async def _decide(self) -> str:

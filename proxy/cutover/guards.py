@@ -8,11 +8,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from adapters.mongo.store import MongoStore
-from adapters.side import Backlog, SideError, SideName, Store
+from adapters.side import Backlog, Run, SideError, SideName, Store
 from config.model import Stage
 from proxy.flags.both import within
 from proxy.flags.registry import live_replicas
 from proxy.flags.stages import MEANINGS, ORDER
+from proxy.migration.keeping import SHAPE
+from proxy.migration.shape import changes
+from proxy.migration.verification import NAME, Status, Verification, shape_of_run
+
+VERIFIED: Final = 24 * 3600.0
+"""Seconds for which a verification counts, unless the configuration says otherwise."""
 
 _DEADLINE: Final = 3.0
 _OLDEST: Final = 30.0
@@ -53,11 +59,23 @@ class Move:
 
 Guard = Callable[[Move], Awaitable[Verdict]]
 
+_SAID: Final = {Status.DIFFERENT: "found differences", Status.UNKNOWN: "came to no verdict"}
+
 
 class Guards:
-    def __init__(self, stores: Mapping[SideName, Store], legacy: MongoStore) -> None:
+    def __init__(
+        self,
+        stores: Mapping[SideName, Store],
+        legacy: MongoStore,
+        shapes: Mapping[str, Mapping[str, str]],
+        *,
+        verified: float = VERIFIED,
+    ) -> None:
+        """`shapes`: what the entities are compared under now; `verified`: seconds for which a verification counts."""
         self._stores = stores
         self._legacy = legacy
+        self._shapes = shapes
+        self._verified_for = verified
 
     async def verdicts(self, move: Move) -> list[Verdict]:
         """What each guard says. One that cannot find out does not pass."""
@@ -69,8 +87,11 @@ class Guards:
         }
         if move.onward:
             # The way back stays open: it is where an entity goes when its new side turns out to be wrong.
-            guards |= {"transactions": self._transactions, "mismatches": self._mismatches}
-            # A verification's verdict belongs here, once there are verifications.
+            guards |= {
+                "transactions": self._transactions,
+                "mismatches": self._mismatches,
+                "verification": self._verification,
+            }
         return list(await asyncio.gather(*(self._ask(name, guard, move) for name, guard in guards.items())))
 
     @staticmethod
@@ -120,3 +141,35 @@ class Guards:
         if compared >= _COMPARISONS and differed > _MISMATCHES * compared:
             return Verdict("mismatches", False, f"{said}; expected at most {_MISMATCHES:.0%}")
         return Verdict("mismatches", True, said)
+
+    async def _verification(self, move: Move) -> Verdict:
+        run = await self._stores[move.primary].runs.load(NAME, move.entity)
+        wrong = self._why_not(move, run)
+        if run is None or wrong:
+            how = f"strangler verify {move.entity}"
+            return Verdict("verification", False, f"{wrong}; expected one that is clean: {how}")
+        return Verdict("verification", True, f"clean, {_ago(run.age)}")
+
+    def _why_not(self, move: Move, run: Run | None) -> str | None:
+        """What keeps the last verification from counting."""
+        last = Verification.of(run) if run else None
+        if run is None or last is None:
+            return f"there is none since {move.primary} is the primary"
+        if not run.done:
+            return f"the last one has not ended, it was begun {last.began:%Y-%m-%d %H:%M}"
+        if last.status != Status.CLEAN:
+            return f"the last one, {_ago(run.age)}, {_SAID[last.status]}: {last.conclusion()}"
+        if not last.is_full:
+            return f"the last one compared a sample of {last.sample:g} %"
+        if found := changes(run.detail[SHAPE], shape_of_run(self._shapes[move.entity], last.sample)):
+            return f"since the last one something has changed: {', '.join(found)}"
+        if run.age > self._verified_for:
+            return f"the last one was {_ago(run.age)}, and counts for {self._verified_for / 3600:g} h"
+        return None
+
+
+def _ago(seconds: float) -> str:
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"

@@ -2,41 +2,139 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Final
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, Final
 
-from adapters.side import Key, SideError, SideName, Store
+from adapters.side import Range, SideName, Store
 from proxy.flags.view import Flags
+from proxy.migration.admission import check_settles
+from proxy.migration.copied import Copied
+from proxy.migration.copying import Copying
+from proxy.migration.following import Batches, Everything, Some, total_of
+from proxy.migration.keeping import Checkpoint, Keeping, Purpose, new_holder
+from proxy.migration.pace import Pace
+from proxy.migration.patience import Patience
+from proxy.migration.progress import Progress, Silent
+from proxy.migration.walk import walk
 from proxy.replication.quarantine import Quarantines
 from proxy.replication.settle import Settler
+from proxy.replication.steps import Reached, unnoticed
+from proxy.tasks import first_ended
 
-BATCH: Final = 500
+NAME: Final = "backfill"
+WORKERS: Final = 4
 
+Watch = Callable[[str, Pace], Awaitable[None]]
+"""Changes the pace by what it sees of the stores, while an entity is copied, until cancelled."""
 
-class NotSettling(SideError):
-    """The entity's stage settles nothing: what a backfill copied would be stale at once."""
-
-
-@dataclass(slots=True)
-class Backfilled:
-    """How many keys were settled, and those that were refused, with the reason: they are in quarantine."""
-
-    settled: int = 0
-    refused: dict[Key, SideError] = field(default_factory=dict)
+Following = Callable[[], Awaitable[Range | None]]
 
 
-async def backfill(entity: str, stores: Mapping[SideName, Store], flags: Flags, settler: Settler) -> Backfilled:
-    """Settle all keys of the entity. Raises NotSettling before `dualwrite`, Unavailable where a store is away, and Stale
-    where the entity's primary was changed meanwhile."""
-    meaning = flags.meaning(entity)
-    if not meaning.settles:
-        raise NotSettling(f"{entity} is at {flags[entity].stage}; backfill from dualwrite on")
-    done, quarantines = Backfilled(), Quarantines(stores)
-    async for keys in stores[meaning.primary].keys(entity, batch=BATCH):
-        settled = await settler.settle(entity, keys)
-        done.settled += len(settled.done)
-        if settled.refused:
-            done.refused.update(settled.refused)
-            await quarantines.put(settled.primary or meaning.primary, entity, settled.refused)
-    return done
+class Backfill:
+    """Copies one entity after the other. Nothing is done twice that matters: what a killed one had copied since its last
+    checkpoint is found to be the same, or settled once more.
+
+    `shapes` is what the entities look like: see `proxy.migration.shape`. `patience` bounds how long a store may be away.
+    Each method raises Taken, Reshaped, Lost, NotSettling, Moved or GivenUp, and then what was copied stays copied.
+    """
+
+    def __init__(
+        self,
+        stores: Mapping[SideName, Store],
+        flags: Flags,
+        settler: Settler,
+        *,
+        shapes: Mapping[str, Mapping[str, str]] | None = None,
+        pace: Pace | None = None,
+        patience: Patience | None = None,
+        progress: Progress | None = None,
+        watch: Watch | None = None,
+        holder: str | None = None,
+        workers: int = WORKERS,
+        reached: Reached = unnoticed,
+    ) -> None:
+        self._stores = stores
+        self._flags = flags
+        self._settler = settler
+        self._shapes = shapes or {}
+        self._pace = pace or Pace()
+        self._patience = patience or Patience()
+        self._progress = progress or Silent()
+        self._watch = watch
+        self._holder = holder or new_holder()
+        self._workers = workers
+        self._reached = reached
+        self._quarantines = Quarantines(stores)
+
+    async def everything(self, entity: str, *, restart: bool = False) -> Copied:
+        """All that the primary holds, from the checkpoint of a run that did not come to its end, if there is one. With
+        `restart` it is forgotten."""
+        purpose, side = self._purpose(entity)
+        store = self._stores[side]
+        keeping = Keeping(purpose, store)
+        await self._patience.through(keeping.take)
+        try:
+            checkpoint = await self._patience.through(
+                lambda: Checkpoint.begin(purpose, store, self._shapes.get(entity, {}), restart=restart)
+            )
+            copying = self._copying(entity, side, checkpoint)
+            following = Everything(store, entity, checkpoint.run.upto, self._pace, self._patience)
+            await self._look_on(copying, keeping, self._walk(copying, following, await total_of(store, entity)))
+            return copying.copied
+        finally:
+            await keeping.end()
+
+    async def some(self, entity: str, batches: Batches) -> Copied:
+        """Only these keys; of those that the primary does not hold the secondary's documents are deleted. Leaves no
+        checkpoint, and that of a whole run alone: where a store goes away while they are read, it begins anew."""
+        purpose, side = self._purpose(entity)
+        keeping = Keeping(purpose, self._stores[side])
+        await self._patience.through(keeping.take)
+        try:
+            copying = self._copying(entity, side, None)
+            await self._look_on(copying, keeping, self._walk(copying, Some(batches, self._patience), None))
+            return copying.copied
+        finally:
+            await keeping.end()
+
+    def _purpose(self, entity: str) -> tuple[Purpose, SideName]:
+        check_settles(entity, self._flags)
+        return Purpose(NAME, entity, self._holder), self._flags.meaning(entity).primary
+
+    def _copying(self, entity: str, side: SideName, checkpoint: Checkpoint | None) -> Copying:
+        return Copying(
+            entity,
+            side,
+            self._stores,
+            self._flags,
+            self._settler,
+            self._quarantines,
+            self._patience,
+            self._pace,
+            self._progress,
+            checkpoint,
+            self._reached,
+        )
+
+    async def _walk(self, copying: Copying, following: Following, total: int | None) -> None:
+        self._progress.begin(copying.entity, total, copying.copied.keys)
+        await copying.begin()
+        await walk(following, copying.work, copying.landed, workers=self._workers)
+        await copying.finish()
+
+    async def _look_on(self, copying: Copying, keeping: Keeping, work: Coroutine[Any, Any, None]) -> None:
+        """Work, for as long as the lease is ours and the entity stays where it is."""
+
+        async def watching() -> None:
+            if self._watch is None:
+                await asyncio.Event().wait()
+            else:
+                await self._watch(copying.entity, self._pace)
+
+        try:
+            await first_ended(work, keeping.renew(), copying.stay(), watching())
+        except BaseException:
+            self._progress.end({**copying.copied.summary, "stopped": True})
+            raise
+        self._progress.end(copying.copied.summary)
