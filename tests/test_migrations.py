@@ -144,18 +144,6 @@ async def test_a_database_that_is_away_is_told(empty_url: str) -> None:
         await migrate(PRISMA, "", "deploy")
 
 
-async def test_the_seed_can_be_sown_twice(database_url: str) -> None:
-    for sown in ("account: 2 new of 2", "account: 0 new of 2"):
-        assert sown in await run([find_node(), PRISMA / "seed.mjs"], cwd=PRISMA, env={"DATABASE_URL": database_url})
-    counted = await rows(
-        database_url,
-        "SELECT (SELECT count(*) FROM accounts) AS a, (SELECT count(*) FROM profiles) AS p,"
-        " (SELECT count(*) FROM videos) AS v, (SELECT count(*) FROM notifications) AS n,"
-        " (SELECT count(*) FROM nft_ownership) AS o",
-    )
-    assert counted == [{"a": 2, "p": 2, "v": 4, "n": 2, "o": 1}]
-
-
 def test_the_lock_file_names_no_registry() -> None:
     packages = json.loads((PRISMA / "package-lock.json").read_text())["packages"]
     assert packages

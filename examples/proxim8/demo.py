@@ -21,6 +21,7 @@ from examples.proxim8.traffic import Traffic, TrafficResult, Unexpected
 from examples.proxim8.walk import Claims, Walk
 from proxy import events
 from proxy.cutover.coordinator import Refused
+from proxy.migration.verification import Status
 
 _RATE: Final = 60.0
 """Operations a second of the continuous traffic."""
@@ -85,9 +86,9 @@ def _table(walk: Walk, result: TrafficResult, gauges: Gauges) -> Table:
             gauges.compared(entity, "mismatch"),
             gauges.compared(entity, "lag"),
             f"≤ {gauges.lag(entity, 0.99):g} ms",
-            found.legacy,
-            found.prisma,
-            "yes" if found.clean else "NO",
+            found.looked["legacy"],
+            found.looked["prisma"],
+            "yes" if found.status == Status.CLEAN else "NO",
         )
         table.add_row(entity, *map(str, cells))
     return table

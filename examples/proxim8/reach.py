@@ -11,9 +11,10 @@ from config.schema import load_schema
 from config.settings import read_settings
 from examples.proxim8.stand import Stand
 from proxy.app import Stores, build_stores, parents_of
-from proxy.cli.command import coordinator
+from proxy.cli.command import coordinator, verifier
 from proxy.cutover.coordinator import Cutover
 from proxy.flags.view import Flags
+from proxy.migration.verify import Verifier
 from proxy.replication.settle import Settler
 
 
@@ -24,6 +25,7 @@ class Reach:
     flags: Flags
     cutover: Cutover
     settler: Settler
+    verifier: Verifier
 
 
 @contextlib.asynccontextmanager
@@ -42,6 +44,7 @@ async def reach(proxim8: Stand) -> AsyncIterator[Reach]:
             flags,
             coordinator(config, reached, schema),
             Settler(reached.by_side(), flags, parents),
+            verifier(config, reached, schema, flags),
         )
     finally:
         await asyncio.gather(*(store.disconnect() for store in reached.by_side().values()))
