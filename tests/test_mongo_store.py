@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bson import CodecOptions, ObjectId, encode
+from bson import CodecOptions, MaxKey, MinKey, ObjectId, encode
 from bson.raw_bson import RawBSONDocument
 from pymongo import AsyncMongoClient
 
@@ -464,6 +464,20 @@ async def test_keys_of_mixed_types_are_all_given(store: MongoStore, raw: Databas
     assert sorted(keys) == sorted(map(str, ids))
     held = await store.hold("account", keys)
     assert {"7", "words"} <= held.refused.keys()
+
+
+@pytest.mark.parametrize("most", [1, 2, 100])
+async def test_ids_of_every_kind_are_walked_over_once(store: MongoStore, raw: Database, most: int) -> None:
+    ids = [MinKey(), None, float("nan"), 7, "words", {"a": 1}, ObjectId(), True, datetime(2026, 1, 1), MaxKey()]
+    await raw.accounts.insert_many([{"_id": id} for id in ids])
+    places: list[str | None] = [None]
+    found: list[str] = []
+    while part := await store.range("account", places[-1], most=most, size=1_000_000):
+        assert part.upto not in places
+        places.append(part.upto)
+        found += part.keys
+    assert len(found) == len(set(found)) == len(ids)
+    assert found == [key async for batch in store.keys("account", batch=most) for key in batch]
 
 
 async def test_keys_of_an_empty_collection(store: MongoStore) -> None:

@@ -5,12 +5,13 @@ Each batch is a query of its own: nothing is open between them.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from datetime import datetime
 from itertools import islice
 from typing import Any, Final
 
-from bson import ObjectId, json_util
+import bson
+from bson import MaxKey, ObjectId
 from motor.motor_asyncio import AsyncIOMotorCollection, AsyncIOMotorCursor
 
 from adapters.documents.mapping import Mapper
@@ -19,7 +20,7 @@ from adapters.mongo.collection import Raw, key_or_text
 from adapters.side import Invalid, Key, Range
 from config.schema import DefaultCall, Field
 
-_PLACE: Final = json_util.CANONICAL_JSON_OPTIONS
+_LAST: Final = bson.encode({"_id": MaxKey()}).hex()
 _WINDOW: Final = 5_000
 """Documents that one query looks at where few of them may match: what the deadline is for does not grow with the whole."""
 
@@ -28,19 +29,10 @@ async def keys(
     rows: AsyncIOMotorCollection[Raw], mapper: Mapper, *, batch: int, deadline: float
 ) -> AsyncIterator[list[Key]]:
     """Every key. An `_id` that is no key is given as its text, which `hold` refuses with the reason."""
-    last: Any = None
-    while True:
-        # A condition on `_id` would leave out ids of other BSON types than the last one's; a bound does not.
-        ranged = _in_order(rows, {}).limit(batch + 1)
-        if last is not None:
-            ranged = ranged.min([("_id", last)])
-        async with within(deadline):
-            found = [raw async for raw in ranged]
-        fresh = [raw for raw in found if last is None or raw["_id"] != last][:batch]
-        if not fresh:
-            return
-        last = fresh[-1]["_id"]
-        yield [key_or_text(mapper, raw) for raw in fresh]
+    after: str | None = None
+    while found := await range_after(rows, mapper, after, most=batch, size=None, deadline=deadline):
+        yield list(found.keys)
+        after = found.upto
 
 
 async def range_after(
@@ -53,28 +45,39 @@ async def range_after(
     deadline: float,
 ) -> Range | None:
     """As `Store.range` says. The size of a document is known before it is sent (MongoDB 4.4 or later)."""
-    last = None if after is None else json_util.loads(after, json_options=_PLACE)["_id"]
-    start: list[tuple[str, Any]] = [("_id", last)]
+    if after == _LAST:
+        return None
     sized: Raw = {"_id": 1} if size is None else {"_id": 1, "size": {"$bsonSize": "$$ROOT"}}
     ranged = rows.find({}, sized, sort=[("_id", 1)], hint=[("_id", 1)]).limit(most + 1)
     if after is not None:
-        ranged = ranged.min(start)
+        # A condition on `_id` would leave out ids of other BSON types than the last one's; a bound does not.
+        ranged = ranged.min([("_id", _id_at(rows, after))])
     async with within(deadline):
         # At once, as small as these are: a document at a time costs more than the documents do.
         found = await ranged.batch_size(most + 1).to_list(None)
-    fresh: list[Raw] = []
+        fresh = list(_fitting([raw for raw in found if _place_of(rows, raw) != after][:most], size))
+        if not fresh and await rows.find_one({"_id": MaxKey()}, {"_id": 1}):
+            fresh = [{"_id": MaxKey()}]  # no bound lets it in
+    return Range(tuple(key_or_text(mapper, raw) for raw in fresh), _place_of(rows, fresh[-1])) if fresh else None
+
+
+def _fitting(raws: Iterable[Raw], size: int | None) -> Iterator[Raw]:
+    """At least one, and no more than take so many bytes."""
     taken = 0
-    for raw in found:
-        if after is not None and raw["_id"] == last:
-            continue
+    for raw in raws:
+        if taken and size is not None and taken + raw["size"] > size:
+            return
         taken += raw.get("size", 0)
-        if fresh and size is not None and taken > size:
-            break
-        fresh.append(raw)
-    if not (fresh := fresh[:most]):
-        return None
-    upto = json_util.dumps({"_id": fresh[-1]["_id"]}, json_options=_PLACE)
-    return Range(tuple(key_or_text(mapper, raw) for raw in fresh), upto)
+        yield raw
+
+
+def _place_of(rows: AsyncIOMotorCollection[Raw], raw: Raw) -> str:
+    """As BSON: of an id that is no number it is the only thing that is equal to itself."""
+    return bson.encode({"_id": raw["_id"]}, codec_options=rows.codec_options).hex()
+
+
+def _id_at(rows: AsyncIOMotorCollection[Raw], place: str) -> Any:
+    return bson.decode(bytes.fromhex(place), codec_options=rows.codec_options)["_id"]
 
 
 async def changed_since(
