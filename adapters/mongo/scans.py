@@ -21,6 +21,7 @@ from adapters.side import Invalid, Key, Range
 from config.schema import DefaultCall, Field
 
 _LAST: Final = bson.encode({"_id": MaxKey()}).hex()
+_CHUNK: Final = 250
 _WINDOW: Final = 5_000
 """Documents that one query looks at where few of them may match: what the deadline is for does not grow with the whole."""
 
@@ -52,13 +53,24 @@ async def range_after(
     if after is not None:
         # A condition on `_id` would leave out ids of other BSON types than the last one's; a bound does not.
         ranged = ranged.min([("_id", _id_at(rows, after))])
+    cursor = ranged.batch_size(_CHUNK)
+    fresh: list[Raw] = []
     async with within(deadline):
-        # At once, as small as these are: a document at a time costs more than the documents do.
-        found = await ranged.batch_size(most + 1).to_list(None)
-        fresh = list(_fitting([raw for raw in found if _place_of(rows, raw) != after][:most], size))
+        # In chunks: a document at a time costs more than such small ones do, and all at once the server would measure many
+        # large documents for nothing.
+        while not fresh or (len(fresh) < most and _fits(fresh, size)):
+            if not (chunk := await cursor.to_list(min(_CHUNK, most + 1))):
+                break
+            fresh += [raw for raw in chunk if _place_of(rows, raw) != after]
+        await cursor.close()
+        fresh = list(_fitting(fresh[:most], size))
         if not fresh and await rows.find_one({"_id": MaxKey()}, {"_id": 1}):
             fresh = [{"_id": MaxKey()}]  # no bound lets it in
     return Range(tuple(key_or_text(mapper, raw) for raw in fresh), _place_of(rows, fresh[-1])) if fresh else None
+
+
+def _fits(raws: Iterable[Raw], size: int | None) -> bool:
+    return size is None or sum(raw["size"] for raw in raws) <= size
 
 
 def _fitting(raws: Iterable[Raw], size: int | None) -> Iterator[Raw]:
