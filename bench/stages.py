@@ -5,14 +5,14 @@ measured is what the work beside the traffic does to latency, not how fast the m
 """
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Final
 
 import aiohttp
 
 from bench.figure import Figure
+from bench.open_loop import Call, latencies, quantile
 from config.model import Stage
 from examples.processes import temporary_folder
 from examples.proxim8.reach import Reach, reach
@@ -23,8 +23,6 @@ _ROUNDS: Final = 6
 _SECONDS: Final = 4.0
 _RATE: Final = 40.0
 _WHO: Final = "bench"
-
-Call = Callable[[int], Awaitable[None]]
 
 
 async def measure() -> list[Figure]:
@@ -54,9 +52,9 @@ async def measure() -> list[Figure]:
     return [
         Figure("read p50 at shadow, to off", _ratio(reads, 0.50), "ratio", "<= 1.10", "off"),
         Figure("read p99 at shadow, to off", _ratio(reads, 0.99), "ratio", "<= 1.25", "off"),
-        Figure("read p50 at off", _quantile([t for off, _ in reads for t in off], 0.50), "ms"),
+        Figure("read p50 at off", quantile([t for off, _ in reads for t in off], 0.50), "ms"),
         Figure("write p50 at dualwrite, to off", _ratio(writes, 0.50), "ratio", "<= 1.25", "off"),
-        Figure("write p50 at off", _quantile([t for off, _ in writes for t in off], 0.50), "ms"),
+        Figure("write p50 at off", quantile([t for off, _ in writes for t in off], 0.50), "ms"),
     ]
 
 
@@ -85,20 +83,7 @@ async def _move(reached: Reach, entity: str, *stages: Stage) -> None:
 
 
 async def _load(call: Call, seconds: float) -> list[float]:
-    """One call every 1/RATE seconds, whatever the earlier ones do."""
-    taken: list[float] = []
-
-    async def timed(turn: int) -> None:
-        begun = time.perf_counter()
-        await call(turn)
-        taken.append((time.perf_counter() - begun) * 1000)
-
-    start = time.perf_counter()
-    async with asyncio.TaskGroup() as calls:
-        for turn in range(int(seconds * _RATE)):
-            await asyncio.sleep(max(0.0, start + turn / _RATE - time.perf_counter()))
-            calls.create_task(timed(turn))
-    return taken
+    return await latencies(call, seconds=seconds, rate=_RATE)
 
 
 async def _profiles(session: aiohttp.ClientSession, token: str) -> list[str]:
@@ -111,12 +96,7 @@ async def _profiles(session: aiohttp.ClientSession, token: str) -> list[str]:
     return keys
 
 
-def _quantile(taken: Sequence[float], share: float) -> float:
-    ordered = sorted(taken)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
-
-
 def _ratio(rounds: Sequence[tuple[list[float], list[float]]], share: float) -> float:
     """Of all rounds together: a single one has too few calls to say anything of its slowest."""
     off, on = ([taken for one in side for taken in one] for side in zip(*rounds, strict=True))
-    return _quantile(on, share) / _quantile(off, share)
+    return quantile(on, share) / quantile(off, share)
