@@ -229,7 +229,10 @@ async def test_what_a_handler_wrote_stands_and_settles_when_its_job_cannot_be_qu
         queue.signal(signal.SIGCONT)
     assert (await asked).status == 200
     await stand.quiet()
-    assert await stand.on_legacy("video", key) == await stand.on_prisma("video", key)
+    # The job goes on by itself, and changes the video.
+    async with asyncio.timeout(10):
+        while await stand.on_legacy("video", key) != await stand.on_prisma("video", key):
+            await asyncio.sleep(0.02)
 
 
 # What a handler may write
