@@ -157,8 +157,7 @@ class Copying:
             raise self._moved()
         if asks:
             self._sameness.learn(len(keys), len(settled.same))
-        made_good = {key: known[key] for key in settled.done & known.keys()}
-        await self._quarantines.release(self._side, self.entity, made_good)
+        await self._quarantines.release(self._side, self.entity, known, settled.done)
         if settled.refused:
             await self._quarantines.put(self._side, self.entity, settled.refused)
         return settled

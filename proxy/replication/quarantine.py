@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -69,10 +69,10 @@ class Quarantines:
             return {}
         return await self._stores[side].quarantine.stamps(entity, keys)
 
-    async def release(self, side: SideName, entity: str, known: Mapping[Key, str]) -> None:
-        """Take these out, those that are still there for the same refusal."""
-        if known:
-            gone = await self._stores[side].quarantine.release(entity, known)
+    async def release(self, side: SideName, entity: str, known: Mapping[Key, str], done: Set[Key]) -> None:
+        """Take out those known ones that have settled, where they are still there for the same refusal."""
+        if made_good := {key: known[key] for key in done & known.keys()}:
+            gone = await self._stores[side].quarantine.release(entity, made_good)
             sizes = self._sizes[side]
             sizes[entity] = max(0, sizes.get(entity, 0) - gone)
 
@@ -88,7 +88,7 @@ class Quarantines:
         tried = await settler.settle(entity, keys)
         if tried.primary != side:
             return Retried()
-        await self.release(side, entity, {key: known[key] for key in tried.done & known.keys()})
+        await self.release(side, entity, known, tried.done)
         self.settled(entity, tried.done)
         if tried.refused:
             await self.put(side, entity, tried.refused)

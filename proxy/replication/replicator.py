@@ -188,8 +188,7 @@ class Replicator:
         known = await self._quarantines.known(meaning.primary, entity, list(batch))
         settled = await self._settler.settle(entity, list(batch))
         if settled.primary == meaning.primary:
-            made_good = {key: known[key] for key in settled.done & known.keys()}
-            await self._quarantines.release(meaning.primary, entity, made_good)
+            await self._quarantines.release(meaning.primary, entity, known, settled.done)
         # Exactly the marks whose writes had finished before the token was taken: later ones are in a later batch.
         await self._unmark({key: batch[key] for key in settled.done})
         self._quarantines.settled(entity, settled.done)

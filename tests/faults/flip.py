@@ -44,7 +44,7 @@ async def run(size: Size, rng: Random, result: Result, say: Say, broken: str | N
         while plan:
             batch, plan = plan[:_A_STRETCH], plan[_A_STRETCH:]
             async with here.load(_LOAD) as workload:
-                await asyncio.sleep(1.0)
+                await workload.seconds_answered(1.0)
                 victims = [rng.choice(here.scene.replicas) for _ in batch]
                 flips = [
                     (dies, await _flip(here, coordinator, dies, victim))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from random import Random
 from typing import Final
 
 from tests.faults.campaign import Campaign, Size
-from tests.faults.outages import Outage, Outages, Times
+from tests.faults.outages import Outage, Times, endure
 from tests.faults.relay import Relay
 from tests.faults.result import Result, Say
 from tests.faults.scene import Layout, Link
@@ -19,7 +20,6 @@ from tests.faults.workload import Load
 _LOAD: Final = Load(rate=80, clients=16)
 _LIMITS: Final = {"connect": "1s", "first_byte": "6s", "write": "4s", "read": "4s"}
 _TIMES: Final = 10
-_A_STRETCH: Final = 3
 _DELAY: Final = 2.0
 _ANSWERS: Final = 3
 """How many answers are lost in one scenario, on each relay."""
@@ -51,24 +51,16 @@ async def run(size: Size, rng: Random, result: Result, say: Say, broken: str | N
     for stage, links in size.staged(rng, list(_LINKS.items())):
         layout = Layout(dict.fromkeys(SUBJECTS, stage), relays=True, broken=broken, limits=_LIMITS)
         # Each link ten times: a store's at either stage, the old servers' two together.
-        scenarios = [(fault, link) for fault in _FAULTS for link in links for _ in range(size.of(_TIMES // 2))]
-        rng.shuffle(scenarios)
-        scenarios = size.some(scenarios)
+        faults = [(fault, link) for fault in _FAULTS for link in links for _ in range(size.of(_TIMES // 2))]
+        rng.shuffle(faults)
         async with ground(layout, rng, result) as here:
-            while scenarios:
-                batch, scenarios = scenarios[:_A_STRETCH], scenarios[_A_STRETCH:]
-                async with here.load(_LOAD) as workload:
-                    outages = Outages(workload)
-                    for fault, link in batch:
-                        of_primary = link in _PRIMARY[stage]
-                        async with outages.lasting(Outage(f"{fault} on {link} at {stage}", of_primary)):
-                            await _suffer(here, fault, link)
-                what = ", ".join(f"{fault} on {link}" for fault, link in batch)
-                verdict = await here.judged(f"{what} at {stage}", patience=size.patience)
-                for line in outages.judge(result, times):
-                    say(f"relay {line}: {verdict}")
-                if broken and not verdict.clean:
-                    return
+            scenarios = [
+                (Outage(f"{fault} on {link} at {stage}", link in _PRIMARY[stage]), partial(_suffer, here, fault, link))
+                for fault, link in size.some(faults)
+            ]
+            await endure(here, _LOAD, scenarios, size, times, say)
+            if broken and result.wrong:
+                break
     result.figures |= times.figures()
 
 

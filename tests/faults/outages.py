@@ -5,14 +5,18 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from tests.faults.campaign import Size
 from tests.faults.record import Trouble, now
-from tests.faults.result import Result, milliseconds, quantile
-from tests.faults.workload import Workload
+from tests.faults.result import Result, Say, milliseconds, quantile
+from tests.faults.stretch import Ground
+from tests.faults.workload import Load, Workload
+
+_A_STRETCH: Final = 3
 
 _BASELINE: Final = 1.5
 _BACK: Final = 20.0
@@ -63,6 +67,29 @@ class Outage:
     def met(self, at: float, until: float) -> bool:
         """Whether what lasted so long met it, or what it left behind."""
         return at <= self.ended + _AFTER and until >= self.began
+
+
+Suffer = Callable[[], Awaitable[None]]
+"""What takes something away, and brings it back."""
+
+
+async def endure(
+    here: Ground, load: Load, scenarios: Sequence[tuple[Outage, Suffer]], size: Size, times: Times, say: Say
+) -> None:
+    """These outages one after the other under load, in stretches with a verdict each. What runs with a rule disobeyed ends
+    with the first thing it finds."""
+    for start in range(0, len(scenarios), _A_STRETCH):
+        batch = scenarios[start : start + _A_STRETCH]
+        async with here.load(load) as workload:
+            outages = Outages(workload)
+            for outage, suffer in batch:
+                async with outages.lasting(outage):
+                    await suffer()
+        verdict = await here.judged(", ".join(outage.name for outage, _ in batch), patience=size.patience)
+        for line in outages.judge(here.result, times):
+            say(f"{here.result.campaign} {line}: {verdict}")
+        if here.scene.layout.broken and not verdict.clean:
+            return
 
 
 class Outages:

@@ -48,7 +48,7 @@ async def run(size: Size, rng: Random, result: Result, say: Say, broken: str | N
                 if hung == "replica":
                     replica = rng.choice(here.scene.replicas)
                     said = await _past_a_replica(here, coordinator, replica)
-                    await asyncio.sleep(1.0)
+                    await workload.seconds_answered(1.0)
                     _judge(workload.record, [replica.url], result)
                 else:
                     said, answer = await _past_a_settle(here, coordinator, workload, late_settle)

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from random import Random
 from typing import Final
 
 from adapters.side import SideName
 from tests.faults.campaign import Campaign, Size
 from tests.faults.outage import command_of, descendants, send
-from tests.faults.outages import Outage, Outages, Times
+from tests.faults.outages import Outage, Suffer, Times, endure
 from tests.faults.result import Result, Say
 from tests.faults.scene import Layout, Replica, Scene
-from tests.faults.stretch import ground
+from tests.faults.stretch import Ground, ground
 from tests.faults.subjects import SUBJECTS
 from tests.faults.workload import Load
 
 _LOAD: Final = Load(rate=100, clients=16)
 _TIMES: Final = 20
 _LIMITS: Final = {"connect": "1s", "first_byte": "6s", "write": "4s", "read": "4s"}
-_A_STRETCH: Final = 3
 _AWAY: Final = 2.0
 """Seconds that a store is away, on average."""
+
+_PRIMARY: Final[Sequence[tuple[str, SideName]]] = (("shadow", "legacy"), ("live", "prisma"))
 
 Block = Callable[[Scene, float], Awaitable[None]]
 
@@ -96,27 +98,23 @@ _FAULTS: Final[Mapping[str, tuple[SideName, Block]]] = {
 
 async def run(size: Size, rng: Random, result: Result, say: Say, broken: str | None) -> None:
     times = Times()
-    for stage, primary in size.staged(rng, (("shadow", "legacy"), ("live", "prisma"))):
+    for stage, primary in size.staged(rng, _PRIMARY):
         layout = Layout(dict.fromkeys(SUBJECTS, stage), durable=True, broken=broken, limits=_LIMITS)
         # Each server twenty times: at either stage, killed or hung.
         faults = [fault for fault in _FAULTS for _ in range(size.of(_TIMES // 4))]
         rng.shuffle(faults)
-        faults = size.some(faults)
         async with ground(layout, rng, result) as here:
-            while faults:
-                batch, faults = faults[:_A_STRETCH], faults[_A_STRETCH:]
-                async with here.load(_LOAD) as workload:
-                    outages = Outages(workload)
-                    for fault in batch:
-                        side, block = _FAULTS[fault]
-                        async with outages.lasting(Outage(f"{fault} at {stage}", of_primary=side == primary)):
-                            await block(here.scene, rng.uniform(0.5, 1.5) * _AWAY)
-                verdict = await here.judged(f"{', '.join(batch)} at {stage}", patience=size.patience)
-                for line in outages.judge(result, times):
-                    say(f"stores {line}: {verdict}")
-                if broken and not verdict.clean:
-                    return
+            scenarios = [_scenario(here, fault, stage, primary) for fault in size.some(faults)]
+            await endure(here, _LOAD, scenarios, size, times, say)
+            if broken and result.wrong:
+                break
     result.figures |= times.figures()
+
+
+def _scenario(here: Ground, fault: str, stage: str, primary: SideName) -> tuple[Outage, Suffer]:
+    side, block = _FAULTS[fault]
+    away = here.rng.uniform(0.5, 1.5) * _AWAY
+    return Outage(f"{fault} at {stage}", of_primary=side == primary), partial(block, here.scene, away)
 
 
 CAMPAIGN: Final = Campaign("stores", run, rules=("retry",))

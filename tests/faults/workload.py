@@ -61,6 +61,7 @@ class Workload:
     rng: Random
     hot: list[Item] = field(default_factory=list)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    _answered: asyncio.Event = field(default_factory=asyncio.Event)
     _clients: list[_Client] = field(default_factory=list)
     _tokens: dict[str, str] = field(default_factory=dict)
 
@@ -74,6 +75,14 @@ class Workload:
         for item in self.hot:
             item.hot = True
         return clients
+
+    async def seconds_answered(self, seconds: float) -> None:
+        """Return once as many requests have been answered, from now on, as the load has in so many seconds."""
+        enough = len(self.record.timed) + self.load.rate * seconds
+        async with asyncio.timeout(PATIENCE):
+            while len(self.record.timed) < enough:
+                self._answered.clear()
+                await self._answered.wait()
 
     async def change_all(self, entity: str) -> None:
         """Each client changes what it has of the entity, beside whatever else it does."""
@@ -97,6 +106,7 @@ class Workload:
             except (aiohttp.ClientError, TimeoutError) as error:
                 raise Unanswered(url, type(error).__name__) from error
             self.record.timed.append(Timed(began, subject.entity, now() - began, method != "GET"))
+            self._answered.set()
             return answer
         raise NotAsked("nobody to ask" + "".join(f", {why}" for why in refused))
 
