@@ -22,10 +22,10 @@ from config.model import Stage
 from config.schema import load_schema
 from config.settings import read_settings
 from proxy.app import build_stores
-from proxy.migration.backfill import NAME, Backfill
-from proxy.migration.pace import Pace
-from proxy.migration.patience import Patience
-from proxy.migration.progress import Progress
+from proxy.migration.copy.backfill import NAME, Backfill
+from proxy.migration.run.pace import Pace
+from proxy.migration.run.patience import Patience
+from proxy.migration.run.progress import Progress
 from proxy.replication.settle import Settler
 from proxy.replication.steps import Step
 from tests.proxy_case import COLLECTION_CONFIG, DEADLINE

@@ -14,7 +14,7 @@ from config.model import Stage
 from proxy.app import parents_of
 from proxy.cli.command import connected, read
 from proxy.flags.view import Flags
-from proxy.migration.backfill import Backfill
+from proxy.migration.copy.backfill import Backfill
 from proxy.replication.settle import Settler
 from proxy.replication.steps import Step
 from tests.backfill_case import SHAPE, At, Fixed

@@ -36,9 +36,9 @@ from proxy.cli.command import coordinator, verifier
 from proxy.cutover.coordinator import Cutover
 from proxy.flags.stages import ORDER
 from proxy.forwarding.forward import SERVER_OPTIONS
-from proxy.migration.backfill import Backfill
-from proxy.migration.verification import Status
-from proxy.migration.verify import Verifier
+from proxy.migration.copy.backfill import Backfill
+from proxy.migration.verification.verification import Status
+from proxy.migration.verification.verify import Verifier
 from tests.subjects import SUBJECTS, Json, Subject
 
 CONFIG: Final = Path(__file__).resolve().parents[1] / "config" / "proxim8.yaml"

@@ -16,12 +16,12 @@ from adapters.side import Flag
 from config.load import load
 from config.model import Stage
 from config.schema import load_schema
-from proxy.migration.admission import NotSettling
-from proxy.migration.backfill import NAME
-from proxy.migration.copying import Moved
-from proxy.migration.keeping import Keeping, Lost, Purpose, Reshaped, Taken
-from proxy.migration.patience import GivenUp, Patience
-from proxy.migration.shape import changes, shape_of
+from proxy.migration.copy.backfill import NAME
+from proxy.migration.copy.copying import Moved
+from proxy.migration.run.admission import NotSettling
+from proxy.migration.run.keeping import Keeping, Lost, Purpose, Reshaped, Taken
+from proxy.migration.run.patience import GivenUp, Patience
+from proxy.migration.run.shape import changes, shape_of
 from proxy.replication.steps import Step
 from tests.backfill_case import At, Stopped, copier, document, emptied, killed, stop, table, unhurried
 from tests.proxy_case import COLLECTION_CONFIG, DEADLINE

@@ -20,8 +20,8 @@ from pymongo.asynchronous.database import AsyncDatabase
 from adapters.side import Flag, Replica
 from config.model import Stage
 from proxy.flags.presence import BEAT
-from proxy.migration.admission import NotSettling, admit
-from proxy.migration.keeping import SHAPE, SINCE
+from proxy.migration.run.admission import NotSettling, admit
+from proxy.migration.run.keeping import SHAPE, SINCE
 from tests.proxy_case import DEADLINE, Databases, databases
 from tests.replica_case import environment_at, served
 from tests.settle_case import Bench, Ground, bench_at, grounds

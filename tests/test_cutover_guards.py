@@ -23,8 +23,8 @@ from examples.processes import temporary_folder
 from examples.servers import standalone_mongod
 from proxy.cli.command import connected, coordinator
 from proxy.cutover.coordinator import Cutover, Refused
-from proxy.migration.verification import Status
-from proxy.migration.verify import Asked
+from proxy.migration.verification.verification import Status
+from proxy.migration.verification.verify import Asked
 from tests.cutover_case import ENTITY, Pair, audited, create, flip, pair_of
 from tests.proxy_case import COLLECTION_CONFIG, DEADLINE, databases
 from tests.subjects import NFT

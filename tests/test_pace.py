@@ -12,12 +12,12 @@ from rich.console import Console
 from structlog.testing import capture_logs
 
 from adapters.side import Invalid, SideName, Unavailable
-from proxy.migration.bars import Bars
-from proxy.migration.health import Strain
-from proxy.migration.pace import Pace
-from proxy.migration.patience import GivenUp, Patience
-from proxy.migration.progress import Lines, Meter
-from proxy.migration.sameness import Sameness
+from proxy.migration.copy.sameness import Sameness
+from proxy.migration.run.bars import Bars
+from proxy.migration.run.health import Strain
+from proxy.migration.run.pace import Pace
+from proxy.migration.run.patience import GivenUp, Patience
+from proxy.migration.run.progress import Lines, Meter
 
 WELL: dict[SideName, float] = {"legacy": 0.002, "prisma": 0.002}
 
@@ -56,7 +56,7 @@ async def test_a_rate_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         waited.append(seconds)
 
     pace = Pace(500)
-    monkeypatch.setattr("proxy.migration.pace.asyncio.sleep", wait)
+    monkeypatch.setattr("proxy.migration.run.pace.asyncio.sleep", wait)
     for _ in range(11):
         await pace.allow(100)
     assert max(waited) == pytest.approx(2.0, abs=0.1)
@@ -78,7 +78,7 @@ async def test_strained_stores_are_given_rest_and_easing_takes_it_back(monkeypat
     async def rest(seconds: float) -> None:
         rests.append(seconds)
 
-    monkeypatch.setattr("proxy.migration.pace.asyncio.sleep", rest)
+    monkeypatch.setattr("proxy.migration.run.pace.asyncio.sleep", rest)
     pace = Pace()
     await pace.took(10, 0.2)
     assert rests == []
@@ -222,7 +222,7 @@ def test_json_lines_hold_no_more_than_one_a_second_but_always_the_summary() -> N
 
 def test_a_progress_line_says_how_far_how_fast_and_how_long_still(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [100.0]
-    monkeypatch.setattr("proxy.migration.progress.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("proxy.migration.run.progress.time.monotonic", lambda: clock[0])
     out = io.BytesIO()
     lines = Lines("backfill", out)
     lines.begin("video", 100, 10)

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from adapters.side import SideError
 from config.model import Stage
-from proxy.migration.backfill import Backfill
+from proxy.migration.copy.backfill import Backfill
 from proxy.replication.quarantine import reason_of
 from tests.proxy_case import DEADLINE, fresh, standing
 from tests.settle_case import LONG_AGO, Bench, Ground, Json, bench_at, grounds

@@ -15,10 +15,10 @@ from bson import ObjectId
 from adapters.side import Flag
 from config.model import Compare, Stage
 from config.schema import load_schema
-from proxy.migration.admission import NotSettling
-from proxy.migration.keeping import Lost, Reshaped, Taken
-from proxy.migration.sample import Sample
-from proxy.migration.verification import Status, compared_shapes, forget
+from proxy.migration.run.admission import NotSettling
+from proxy.migration.run.keeping import Lost, Reshaped, Taken
+from proxy.migration.verification.sample import Sample
+from proxy.migration.verification.verification import Status, compared_shapes, forget
 from tests.proxy_case import DEADLINE
 from tests.settle_case import Ground, grounds
 from tests.verify_case import ENTITY, QUICK, At, Case, Progressed, Stopped, case_at, kinds, nft, stop

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from config.model import Stage
-from proxy.migration.pace import Pace
-from proxy.migration.patience import GivenUp, Patience
-from proxy.migration.verification import Status, Verification
+from proxy.migration.run.pace import Pace
+from proxy.migration.run.patience import GivenUp, Patience
+from proxy.migration.verification.verification import Status, Verification
 from proxy.replication.steps import Step
 from tests.faults.relay import Relay, relayed
 from tests.proxy_case import COLLECTION_CONFIG, DEADLINE

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from config.model import Stage
-from proxy.migration.verification import Status
+from proxy.migration.verification.verification import Status
 from tests.settle_case import grounds
 from tests.verify_case import ENTITY, Case, Progressed, case_at, kinds, nft
 

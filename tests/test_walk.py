@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from adapters.side import Range
-from proxy.migration.walk import walk
+from proxy.migration.run.walk import walk
 
 
 class Ranges:

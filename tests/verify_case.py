@@ -20,10 +20,10 @@ from config.load import load
 from config.model import Compare, Config, Stage
 from config.schema import load_schema
 from proxy.flags.view import Flags
-from proxy.migration.pace import Pace
-from proxy.migration.patience import Patience
-from proxy.migration.verification import NAME, Verification, compared_shapes
-from proxy.migration.verify import Asked, Verifier
+from proxy.migration.run.pace import Pace
+from proxy.migration.run.patience import Patience
+from proxy.migration.verification.verification import NAME, Verification, compared_shapes
+from proxy.migration.verification.verify import Asked, Verifier
 from proxy.replication.follow import Follower
 from proxy.replication.settle import Settler
 from proxy.replication.steps import Reached, Step, unnoticed

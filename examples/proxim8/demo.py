@@ -21,7 +21,7 @@ from examples.proxim8.traffic import Traffic, TrafficResult, Unexpected
 from examples.proxim8.walk import Claims, Walk
 from proxy import events
 from proxy.cutover.coordinator import Refused
-from proxy.migration.verification import Status
+from proxy.migration.verification.verification import Status
 
 _RATE: Final = 60.0
 """Operations a second of the continuous traffic."""

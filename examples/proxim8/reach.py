@@ -14,7 +14,7 @@ from proxy.app import Stores, build_stores, parents_of
 from proxy.cli.command import coordinator, verifier
 from proxy.cutover.coordinator import Cutover
 from proxy.flags.view import Flags
-from proxy.migration.verify import Verifier
+from proxy.migration.verification.verify import Verifier
 from proxy.replication.settle import Settler
 
 

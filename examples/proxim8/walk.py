@@ -16,8 +16,8 @@ from examples.proxim8.reach import Reach
 from examples.proxim8.stand import Stand
 from examples.proxim8.tally import Tally
 from examples.proxim8.traffic import Traffic
-from proxy.migration.backfill import Backfill
-from proxy.migration.verification import Status, Verification
+from proxy.migration.copy.backfill import Backfill
+from proxy.migration.verification.verification import Status, Verification
 
 _WHO: Final = "demo"
 _ENOUGH: Final = 40

@@ -24,16 +24,16 @@ from proxy import events
 from proxy.app import Stores, parents_of
 from proxy.cli.command import ConfigFile, Mistake, connected, read, stopped_by_signals
 from proxy.flags.view import Flags
-from proxy.migration.admission import admit
-from proxy.migration.backfill import NAME, WORKERS, Backfill
-from proxy.migration.bars import Bars
-from proxy.migration.following import Batches
-from proxy.migration.health import Health
-from proxy.migration.pace import Pace
-from proxy.migration.patience import Patience
-from proxy.migration.progress import Lines, Progress
-from proxy.migration.rehearsal import Rehearsal
-from proxy.migration.shape import shape_of
+from proxy.migration.copy.backfill import NAME, WORKERS, Backfill
+from proxy.migration.copy.rehearsal import Rehearsal
+from proxy.migration.run.admission import admit
+from proxy.migration.run.bars import Bars
+from proxy.migration.run.following import Batches
+from proxy.migration.run.health import Health
+from proxy.migration.run.pace import Pace
+from proxy.migration.run.patience import Patience
+from proxy.migration.run.progress import Lines, Progress
+from proxy.migration.run.shape import shape_of
 from proxy.replication.settle import Settler
 from proxy.replication.sweep import parents_first
 

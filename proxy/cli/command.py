@@ -21,12 +21,12 @@ from proxy.app import Stores, build_stores, parents_of
 from proxy.cutover.coordinator import Cutover
 from proxy.cutover.flip import Reached, unnoticed
 from proxy.flags.view import Flags
-from proxy.migration.health import Health
-from proxy.migration.pace import Pace
-from proxy.migration.patience import Patience
-from proxy.migration.progress import Progress
-from proxy.migration.verification import compared_shapes
-from proxy.migration.verify import Verifier
+from proxy.migration.run.health import Health
+from proxy.migration.run.pace import Pace
+from proxy.migration.run.patience import Patience
+from proxy.migration.run.progress import Progress
+from proxy.migration.verification.verification import compared_shapes
+from proxy.migration.verification.verify import Verifier
 from proxy.replication.settle import Settler
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="The configuration file [env: STRANGLER_CONFIG]")]

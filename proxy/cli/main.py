@@ -29,7 +29,7 @@ from proxy.cli.inspect import inspect_command
 from proxy.cli.quarantine import quarantine_app
 from proxy.cli.verify import verify_command
 from proxy.cutover.coordinator import Refused
-from proxy.migration.admission import NotSettling
+from proxy.migration.run.admission import NotSettling
 
 _MISTAKE: Final = 2
 _FAILED: Final = 1

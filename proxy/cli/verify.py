@@ -21,13 +21,13 @@ from proxy import events
 from proxy.app import parents_of
 from proxy.cli.command import ConfigFile, Mistake, connected, read, stopped_by_signals, verifier
 from proxy.flags.view import Flags
-from proxy.migration.bars import Bars
-from proxy.migration.findings import Finding
-from proxy.migration.pace import Pace
-from proxy.migration.patience import Patience
-from proxy.migration.progress import Lines, Progress
-from proxy.migration.verification import Status, Verification
-from proxy.migration.verify import Asked, Verifier
+from proxy.migration.run.bars import Bars
+from proxy.migration.run.pace import Pace
+from proxy.migration.run.patience import Patience
+from proxy.migration.run.progress import Lines, Progress
+from proxy.migration.verification.findings import Finding
+from proxy.migration.verification.verification import Status, Verification
+from proxy.migration.verification.verify import Asked, Verifier
 from proxy.replication.sweep import parents_first
 
 _SHOWN: Final = 10

@@ -21,7 +21,7 @@ from proxy.flags.both import DEADLINE, within
 from proxy.flags.registry import live_replicas
 from proxy.flags.stages import MEANINGS
 from proxy.flags.view import read_flags
-from proxy.migration.verification import forget
+from proxy.migration.verification.verification import forget
 
 log = structlog.get_logger()
 

@@ -13,9 +13,9 @@ from config.model import Stage
 from proxy.flags.both import within
 from proxy.flags.registry import live_replicas
 from proxy.flags.stages import MEANINGS, ORDER
-from proxy.migration.keeping import SHAPE
-from proxy.migration.shape import changes
-from proxy.migration.verification import NAME, Status, Verification, shape_of_run
+from proxy.migration.run.keeping import SHAPE
+from proxy.migration.run.shape import changes
+from proxy.migration.verification.verification import NAME, Status, Verification, shape_of_run
 
 VERIFIED: Final = 24 * 3600.0
 """Seconds for which a verification counts, unless the configuration says otherwise."""

@@ -14,10 +14,10 @@ from adapters.side import Flag, Key, Run, SideName, Store
 from config.model import Config
 from config.schema import Schema
 from proxy.flags.stages import Meaning
-from proxy.migration.findings import Finding, Findings, Kind
-from proxy.migration.keeping import SHAPE, SINCE, STARTED
-from proxy.migration.sample import FULL
-from proxy.migration.shape import shape_of
+from proxy.migration.run.keeping import SHAPE, SINCE, STARTED
+from proxy.migration.run.shape import shape_of
+from proxy.migration.verification.findings import Finding, Findings, Kind
+from proxy.migration.verification.sample import FULL
 
 NAME: Final = "verify"
 """The name of its runs."""

@@ -11,13 +11,13 @@ from adapters.documents.mapping import Mapper
 from adapters.side import Document, Held, Invalid, Key, Orphan, Range, SideError, SideName, Store
 from proxy.flags.stages import Meaning
 from proxy.flags.view import Flags
-from proxy.migration.admission import check_settles
-from proxy.migration.copied import NAMED
-from proxy.migration.following import Batches, Everything, Some, total_of
-from proxy.migration.pace import Pace
-from proxy.migration.patience import Patience
-from proxy.migration.progress import Progress
-from proxy.migration.walk import walk
+from proxy.migration.copy.copied import NAMED
+from proxy.migration.run.admission import check_settles
+from proxy.migration.run.following import Batches, Everything, Some, total_of
+from proxy.migration.run.pace import Pace
+from proxy.migration.run.patience import Patience
+from proxy.migration.run.progress import Progress
+from proxy.migration.run.walk import walk
 from proxy.replication.quarantine import reason_of
 from proxy.replication.settle import Parents
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TaskProgressColumn, TextColumn
 
-from proxy.migration.progress import Meter
+from proxy.migration.run.progress import Meter
 
 _SHOWN: Final = 20
 """Refused keys that a summary names."""

@@ -18,7 +18,7 @@ import structlog
 
 from adapters.side import Run, SideError, Store, Unavailable
 from proxy.flags.both import within
-from proxy.migration.shape import changes
+from proxy.migration.run.shape import changes
 
 log = structlog.get_logger()
 

@@ -12,12 +12,12 @@ import structlog
 
 from adapters.side import Key, Range, SideError, SideName, Stale, Store, Unavailable
 from proxy.flags.view import Flags
-from proxy.migration.copied import Copied
-from proxy.migration.keeping import Checkpoint
-from proxy.migration.pace import Pace
-from proxy.migration.patience import Patience
-from proxy.migration.progress import Progress
-from proxy.migration.sameness import Sameness
+from proxy.migration.copy.copied import Copied
+from proxy.migration.copy.sameness import Sameness
+from proxy.migration.run.keeping import Checkpoint
+from proxy.migration.run.pace import Pace
+from proxy.migration.run.patience import Patience
+from proxy.migration.run.progress import Progress
 from proxy.replication.quarantine import Quarantines, reason_of
 from proxy.replication.settle import Settled, Settler
 from proxy.replication.steps import Reached

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 
 from adapters.side import Key, Range, Store, Unavailable
-from proxy.migration.pace import SIZE, Pace
-from proxy.migration.patience import Patience
+from proxy.migration.run.pace import SIZE, Pace
+from proxy.migration.run.patience import Patience
 
 Batches = Callable[[], AsyncIterator[list[Key]]]
 """Keys in batches, from their beginning each time."""

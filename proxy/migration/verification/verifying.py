@@ -10,17 +10,17 @@ from typing import Final
 
 from adapters.side import Key, Range, SideError, SideName, Stale, Store, Unavailable
 from proxy.flags.view import Flags
-from proxy.migration.confirm import Confirm
-from proxy.migration.findings import Finding
-from proxy.migration.following import Everything
-from proxy.migration.keeping import Checkpoint
-from proxy.migration.mend import Mend
-from proxy.migration.pace import Pace
-from proxy.migration.patience import Patience
-from proxy.migration.progress import Progress
-from proxy.migration.scan import Scan, Scanned
-from proxy.migration.verification import Phase, Verification
-from proxy.migration.walk import walk
+from proxy.migration.run.following import Everything
+from proxy.migration.run.keeping import Checkpoint
+from proxy.migration.run.pace import Pace
+from proxy.migration.run.patience import Patience
+from proxy.migration.run.progress import Progress
+from proxy.migration.run.walk import walk
+from proxy.migration.verification.confirm import Confirm
+from proxy.migration.verification.findings import Finding
+from proxy.migration.verification.mend import Mend
+from proxy.migration.verification.scan import Scan, Scanned
+from proxy.migration.verification.verification import Phase, Verification
 from proxy.replication.steps import Reached
 
 _SUSPECTS: Final = 1000

@@ -11,7 +11,7 @@ from adapters.side import Document, Held, Key, SideName, Store
 from comparators.compare import compare
 from comparators.difference import Difference, Kind
 from comparators.rules import Rules
-from proxy.migration.findings import Finding
+from proxy.migration.verification.findings import Finding
 from proxy.replication.quarantine import reason_of
 
 _AT_ONCE: Final = 32

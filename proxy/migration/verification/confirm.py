@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from adapters.side import Key, SideName
-from proxy.migration.findings import Finding
-from proxy.migration.look import Looks, Seen
-from proxy.migration.stillness import Heard, Stillness
+from proxy.migration.verification.findings import Finding
+from proxy.migration.verification.look import Looks, Seen
+from proxy.migration.verification.stillness import Heard, Stillness
 
 PATIENCE: Final = 30.0
 """Seconds that a key is given to settle and to hold still."""

@@ -20,21 +20,21 @@ from adapters.mongo.store import MongoStore
 from adapters.side import SideError, SideName, Store
 from comparators.rules import Rules
 from proxy.flags.view import Flags
-from proxy.migration.admission import NotSettling
-from proxy.migration.backfill import Watch
-from proxy.migration.confirm import PATIENCE, STEADY, Confirm
-from proxy.migration.following import total_of
-from proxy.migration.keeping import Checkpoint, Keeping, Purpose, new_holder
-from proxy.migration.look import Looks
-from proxy.migration.mend import Mend
-from proxy.migration.pace import Pace
-from proxy.migration.patience import Patience
-from proxy.migration.progress import Progress, Silent
-from proxy.migration.sample import FULL, Sample
-from proxy.migration.scan import Scan
-from proxy.migration.stillness import Stillness
-from proxy.migration.verification import NAME, Verification, fingerprint, shape_of_run
-from proxy.migration.verifying import Turned, Verifying
+from proxy.migration.copy.backfill import Watch
+from proxy.migration.run.admission import NotSettling
+from proxy.migration.run.following import total_of
+from proxy.migration.run.keeping import Checkpoint, Keeping, Purpose, new_holder
+from proxy.migration.run.pace import Pace
+from proxy.migration.run.patience import Patience
+from proxy.migration.run.progress import Progress, Silent
+from proxy.migration.verification.confirm import PATIENCE, STEADY, Confirm
+from proxy.migration.verification.look import Looks
+from proxy.migration.verification.mend import Mend
+from proxy.migration.verification.sample import FULL, Sample
+from proxy.migration.verification.scan import Scan
+from proxy.migration.verification.stillness import Stillness
+from proxy.migration.verification.verification import NAME, Verification, fingerprint, shape_of_run
+from proxy.migration.verification.verifying import Turned, Verifying
 from proxy.replication.settle import Settler
 from proxy.replication.steps import Reached, unnoticed
 from proxy.tasks import first_ended
@@ -62,7 +62,7 @@ class Asked:
 class Verifier:
     """Verifies one entity after the other.
 
-    `rules`, and `shapes` with the rules in them (`proxy.migration.shape`), are what the entities are compared under.
+    `rules`, and `shapes` with the rules in them (`proxy.migration.run.shape`), are what the entities are compared under.
     `patience` bounds how long a store may be away, `watch` changes the pace while an entity is worked on.
     """
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from adapters.side import Document, Held, Invalid, Key, Range, SideName, Store
 from comparators.compare import alike
 from comparators.rules import Rules
-from proxy.migration.sample import Sample
+from proxy.migration.verification.sample import Sample
 
 
 @dataclass(frozen=True, slots=True)

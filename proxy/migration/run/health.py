@@ -15,7 +15,7 @@ from adapters.mongo.store import MongoStore
 from adapters.side import SideError, SideName, Store
 from proxy.flags.both import within
 from proxy.flags.lease import now
-from proxy.migration.pace import Pace
+from proxy.migration.run.pace import Pace
 
 log = structlog.get_logger()
 

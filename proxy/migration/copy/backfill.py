@@ -8,15 +8,15 @@ from typing import Any, Final
 
 from adapters.side import Range, SideName, Store
 from proxy.flags.view import Flags
-from proxy.migration.admission import check_settles
-from proxy.migration.copied import Copied
-from proxy.migration.copying import Copying
-from proxy.migration.following import Batches, Everything, Some, total_of
-from proxy.migration.keeping import Checkpoint, Keeping, Purpose, new_holder
-from proxy.migration.pace import Pace
-from proxy.migration.patience import Patience
-from proxy.migration.progress import Progress, Silent
-from proxy.migration.walk import walk
+from proxy.migration.copy.copied import Copied
+from proxy.migration.copy.copying import Copying
+from proxy.migration.run.admission import check_settles
+from proxy.migration.run.following import Batches, Everything, Some, total_of
+from proxy.migration.run.keeping import Checkpoint, Keeping, Purpose, new_holder
+from proxy.migration.run.pace import Pace
+from proxy.migration.run.patience import Patience
+from proxy.migration.run.progress import Progress, Silent
+from proxy.migration.run.walk import walk
 from proxy.replication.quarantine import Quarantines
 from proxy.replication.settle import Settler
 from proxy.replication.steps import Reached, unnoticed
@@ -35,7 +35,7 @@ class Backfill:
     """Copies one entity after the other. Nothing is done twice that matters: what a killed one had copied since its last
     checkpoint is found to be the same, or settled once more.
 
-    `shapes` is what the entities look like: see `proxy.migration.shape`. `patience` bounds how long a store may be away.
+    `shapes` is what the entities look like: see `proxy.migration.run.shape`. `patience` bounds how long a store may be away.
     Each method raises Taken, Reshaped, Lost, NotSettling, Moved or GivenUp, and then what was copied stays copied.
     """
 

@@ -1,0 +1,1 @@
+"""Backfill: copying by settling, and its rehearsal."""
