@@ -44,6 +44,7 @@ from proxy.replication.replicator import Replicator
 from proxy.replication.settle import Parents, Settler
 from proxy.replication.steps import Reached, unnoticed
 from proxy.replication.sweep import Sweep, parents_first
+from proxy.requests.bringing import Bringing
 from proxy.requests.claims import compile_claims
 from proxy.requests.dispatch import Dispatch
 from proxy.requests.freshness import Freshness
@@ -181,11 +182,22 @@ class Proxy:
         endpoints = Endpoints(config, mappers, self.forwarder, self.session)
         self.breakers = Breakers(by_side, endpoints.sides(), self.metrics)
         self.connections = Connections(by_side)
-        wallets = self._wallets(config)
+        bringing = Bringing(self.flags, by_side, parents, self.replicator)
+        wallets = self._wallets(config, bringing)
         transactions = Transactions(
             self.stores.engine, {entity.model: name for name, entity in config.entities.items()}
         )
-        performer = Performer(self.flags, self.gates, by_side, endpoints, mappers, transactions, wallets, self.breakers)
+        performer = Performer(
+            self.flags,
+            self.gates,
+            by_side,
+            endpoints,
+            mappers,
+            transactions,
+            wallets,
+            self.breakers,
+            bringing,
+        )
         shadow = Shadow(
             self.flags,
             performer,
@@ -251,7 +263,7 @@ class Proxy:
             bound=limits.body,
         )
 
-    def _wallets(self, config: Config) -> Wallets | None:
+    def _wallets(self, config: Config, bringing: Bringing) -> Wallets | None:
         rule = config.auth.wallet
         if rule is None:
             return None
@@ -264,6 +276,7 @@ class Proxy:
             self.replicator,
             self.follower,
             self.confirmations,
+            bringing,
         )
 
     def application(self) -> web.Application:

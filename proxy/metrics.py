@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class Metrics:
@@ -38,7 +40,7 @@ class Metrics:
             "strangler_settle_lag_seconds",
             "From a write's end to its state on the secondary",
             ["entity"],
-            buckets=_SECONDS,
+            buckets=SECONDS,
             registry=registry,
         )
         self.backlog = Gauge("strangler_backlog", "Keys waiting to be settled", ["entity"], registry=registry)
@@ -72,7 +74,7 @@ class Metrics:
             registry=registry,
         )
         self.held = Histogram(
-            "strangler_held_seconds", "How long a flip held a write", ["entity"], buckets=_SECONDS, registry=registry
+            "strangler_held_seconds", "How long a flip held a write", ["entity"], buckets=SECONDS, registry=registry
         )
         self.refused_writes = Counter(
             "strangler_refused_writes",

@@ -281,6 +281,32 @@ async def locked(proxim8: Running, stage: Stage, key: str) -> AsyncIterator[None
         await session.abort_transaction()
 
 
+# A parent whose primary is the other side
+
+
+async def test_a_parent_that_has_not_settled_yet_is_brought(stand: Running) -> None:
+    """The account was acknowledged on legacy; what refers to it on prisma may come before its turn to settle."""
+    await stand.move(Stage.LIVE)
+    await stand.move(Stage.SHADOW, ["profile", "video", "nft_ownership", "account"])
+    wallet, account = await stand.account()
+    await stand.quiet()
+    await stand.sql('DELETE FROM "accounts" WHERE "_id" = $1 RETURNING "_id"', account)
+    key = await stand.create(NOTIFICATION, wallet, account)
+    assert (await both(stand, "notification", key) or {})["accountId"] == account
+    assert await stand.on_prisma("account", account) == await stand.on_legacy("account", account)
+
+
+@pytest.mark.parametrize("nobody", ["0" * 24, "nobody"])
+async def test_a_parent_that_nobody_has_is_refused_and_leaves_no_fence(stand: Running, nobody: str) -> None:
+    await stand.move(Stage.LIVE)
+    await stand.move(Stage.SHADOW, ["profile", "video", "nft_ownership", "account"])
+    answer = await stand.ask("POST", NOTIFICATION.create, NOTIFICATION.make(fresh(), nobody))
+    assert (answer.status, answer.body["field"]) == (400, "accountId")
+    await stand.quiet()
+    assert not await stand.sql('SELECT 1 AS one FROM "strangler_fence" WHERE "key" = $1', nobody)
+    assert await stand.marks() == NO_MARKS
+
+
 # Marks
 
 

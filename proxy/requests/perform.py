@@ -16,12 +16,13 @@ from adapters.documents.mapping import Mapper
 from adapters.endpoint import EndpointSide
 from adapters.prisma.errors import translated
 from adapters.prisma.marking import Transactions
-from adapters.side import Document, Missing, Operation, Outcome, SideName, Store
+from adapters.side import Document, Missing, Operation, Orphan, Outcome, SideName, Store
 from proxy.breaker import Breakers
 from proxy.failure import Failure
 from proxy.flags.gate import Gate
 from proxy.flags.view import Flags
 from proxy.requests.admission import Admission
+from proxy.requests.bringing import Bringing
 from proxy.requests.claims import Asked
 from proxy.requests.handlers import Answer, Call, Job
 from proxy.requests.upstreams import Endpoints
@@ -68,6 +69,7 @@ class Performer:
         transactions: Transactions,
         wallets: Wallets | None,
         breakers: Breakers,
+        bringing: Bringing,
     ) -> None:
         self._flags = flags
         self._gates = gates
@@ -77,6 +79,7 @@ class Performer:
         self._transactions = transactions
         self._wallets = wallets
         self._breakers = breakers
+        self._bringing = bringing
 
     async def read(self, side: SideName, asked: Asked) -> tuple[web.Response, Observation]:
         """Answer a read from this side, for the client."""
@@ -125,8 +128,16 @@ class Performer:
         if asked.claim.handler is not None:
             return await self._handle(asked, account)
         entity = asked.claim.entity
-        outcome = await self._stores[side].perform(asked.operation(account), mark=mark)
+        outcome = await self._perform(side, asked.operation(account), mark=mark)
         return Written(self._render(asked, outcome), {entity: outcome.keys}, {entity: outcome.marks})
+
+    async def _perform(self, side: SideName, operation: Operation, *, mark: bool) -> Outcome:
+        try:
+            return await self._stores[side].perform(operation, mark=mark)
+        except Orphan as orphan:
+            if side != "prisma" or not await self._bringing.parent_for(operation, orphan):
+                raise
+        return await self._stores[side].perform(operation, mark=mark)
 
     async def _handled(self, asked: Asked, account: Document | None) -> Answer:
         assert asked.claim.handler is not None

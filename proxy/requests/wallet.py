@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any, Final
+from typing import Any
 
 import jwt
 import structlog
 from aiohttp import web
 
 from adapters.documents.mapping import Mapper
-from adapters.side import Conflict, Document, Operation, SideName, Store, Unavailable
+from adapters.side import Conflict, Document, Operation, SideName, Store
 from config.model import Wallet
 from proxy.failure import Failure
 from proxy.flags.confirm import Confirmations
@@ -18,10 +17,9 @@ from proxy.flags.gate import Gate
 from proxy.flags.view import Flags
 from proxy.replication.follow import Follower
 from proxy.replication.replicator import Replicator
+from proxy.requests.bringing import Bringing
 
 log = structlog.get_logger()
-
-_SETTLE_DEADLINE: Final = 5.0
 
 
 class Wallets:
@@ -37,6 +35,7 @@ class Wallets:
         replicator: Replicator,
         follower: Follower,
         confirmations: Confirmations,
+        bringing: Bringing,
     ) -> None:
         self._rule = rule
         self._mapper = mapper
@@ -46,6 +45,7 @@ class Wallets:
         self._replicator = replicator
         self._follower = follower
         self._confirmations = confirmations
+        self._bringing = bringing
 
     @property
     def entity(self) -> str:
@@ -119,18 +119,7 @@ class Wallets:
 
     async def _bring(self, account: Document, address: str, on: SideName) -> None:
         if on != self._flags.meaning(self.entity).primary and await self.find(on, address) is None:
-            await self._settle(account)
-
-    async def _settle(self, account: Document) -> None:
-        key = account[self._mapper.id]
-        if not self._flags.meaning(self.entity).settles:
-            raise Unavailable(f"{self.entity} is not on both sides")
-        self._replicator.changed(self.entity, [key])
-        try:
-            async with asyncio.timeout(_SETTLE_DEADLINE):
-                await self._replicator.settled(self.entity, [key])
-        except TimeoutError:
-            raise Unavailable(f"{self.entity} could not be settled in time") from None
+            await self._bringing.bring(self.entity, account[self._mapper.id])
 
 
 def _unauthorised() -> Failure:

@@ -101,7 +101,7 @@ def judge(held: Holdings, record: Record, primary: Mapping[str, SideName]) -> tu
             lost.append(f"{entity} {key} {value!r}")
     for entity, subject in SUBJECTS.items():
         for key, document in by_side[primary[entity]][entity].items():
-            if (entity, key) in record.by_key:
+            if (entity, key) in record.by_key or key in held.met:
                 continue
             # A create that nobody was told of; or one of an earlier stretch of load, within the same second.
             tag = str(document.get(subject.tag))

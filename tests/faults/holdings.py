@@ -16,7 +16,7 @@ from pymongo.errors import PyMongoError
 
 from adapters.node import find_node, node_environment
 from examples.databases import PRISMA
-from tests.faults.subjects import SUBJECTS, Json
+from tests.faults.subjects import ACCOUNT, SUBJECTS, Json
 
 # A connection for each question: the server may have been away in between.
 _SQL: Final = """
@@ -47,11 +47,15 @@ class Away(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """By entity and key, each side's documents in plain values, without what is empty; and the marks that are left."""
+    """By entity and key, each side's documents in plain values, without what is empty; and the marks that are left.
+
+    `met`: accounts that are in core's `users` alone. An account that is deleted while it gets another wallet leaves one, since
+    core does the two in no common transaction; to the proxy it is an account like any other."""
 
     legacy: dict[str, dict[str, Json]]
     prisma: dict[str, dict[str, Json]]
     marks: dict[str, int]
+    met: frozenset[str] = frozenset()
 
 
 class Reader:
@@ -76,6 +80,8 @@ class Reader:
                 others = {"$nin": [ObjectId(key) for key in apart]}
                 found = self.legacy[subject.table].find({"createdAt": {"$gte": since}, "_id": others})
                 legacy[subject.entity] = {str(each["_id"]): _document(each) async for each in found}
+            met = await self._met(since)
+            legacy[ACCOUNT.entity] |= met
             marks["legacy"] = await self.legacy["strangler_marks"].count_documents({})
         except PyMongoError as error:
             raise Away(f"mongo: {error}") from error
@@ -86,7 +92,16 @@ class Reader:
             held = [_row(orjson.loads(row["row"])) for row in rows]
             prisma[subject.entity] = {row["_id"]: row for row in held}
         [row] = await self.sql('SELECT count(*)::int AS n FROM "strangler_mark"')
-        return Holdings(legacy, prisma, {**marks, "prisma": row["n"]})
+        return Holdings(legacy, prisma, {**marks, "prisma": row["n"]}, frozenset(met))
+
+    async def _met(self, since: datetime) -> dict[str, Json]:
+        users = {
+            user["walletAddress"]: user async for user in self.legacy["users"].find({"createdAt": {"$gte": since}})
+        }
+        those = {"walletAddress": {"$in": list(users)}}
+        async for account in self.legacy[ACCOUNT.table].find(those, {"walletAddress": 1}):
+            del users[account["walletAddress"]]
+        return {str(user["_id"]): _document({**user, "metBy": None}) for user in users.values()}
 
     async def sql(self, statement: str) -> list[Json]:
         """Raises Away."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import Random
 from typing import Any, Final
@@ -13,6 +14,7 @@ from typing import Any, Final
 from bson import Int64, ObjectId
 
 from tests.faults.campaign import Campaign, Size
+from tests.faults.checker import Verdict
 from tests.faults.command import commanded
 from tests.faults.result import Result, Say
 from tests.faults.scene import Layout
@@ -70,30 +72,52 @@ async def run(size: Size, rng: Random, result: Result, say: Say, broken: str | N
     for stage in size.staged(rng, ("shadow", "live")):
         async with ground(Layout(dict.fromkeys(SUBJECTS, stage), broken=broken), rng, result) as here:
             for number in range(size.of(_TIMES)):
-                for kind in size.some(list(_ON_LEGACY)) if stage == "shadow" else [_DEEP_IN_JSON]:
-                    poison = _poison_legacy if stage == "shadow" else _poison_prisma
-                    await poison(here, f"poison-{number}", kind, size, say)
-                    if broken and result.wrong:
-                        return
+                if stage == "shadow":
+                    await _poison_legacy(here, f"poison-{number}", size.some(list(_ON_LEGACY)), size, say)
+                else:
+                    await _poison_prisma(here, f"poison-{number}", size, say)
+                if broken and result.wrong:
+                    return
 
 
-async def _poison_legacy(here: Ground, tag: str, kind: str, size: Size, say: Say) -> None:
-    key = ObjectId()
+@dataclass(frozen=True, slots=True)
+class Dose:
+    """A document that was put in, and what has to be set for it to be well again."""
+
+    kind: str
+    key: ObjectId
+    entity: str
+    cure: Json
+
+
+async def _poison_legacy(here: Ground, tag: str, kinds: Sequence[str], size: Size, say: Say) -> None:
+    """One of each kind, at once: they are refused beside each other, and nothing else waits for any of them."""
     async with here.load(_LOAD) as workload:
-        entity, document, cure = _ON_LEGACY[kind](f"{tag}-{key}", ObjectId(_an_account(workload)))
-        now = datetime.now(UTC)
-        stamps = {"createdAt": now, "updatedAt": now}
-        await here.reader.legacy[SUBJECTS[entity].table].insert_one({"_id": key, **document, **stamps})
-        if kind == _TAKEN:
-            reason = await _arrived(here, entity, str(key), size)
-        else:
-            reason = await _quarantined(here, str(key), size)
-    await _told(here, kind, str(key), reason, size, say)
-    await here.reader.legacy[SUBJECTS[entity].table].update_one({"_id": key}, {"$set": cure})
-    await _well_again(here, kind, str(key), size)
+        doses = [await _dose(here, tag, kind, _an_account(workload)) for kind in kinds]
+        reasons = await asyncio.gather(*(_outcome(here, dose, size) for dose in doses))
+    verdict = await here.judged(", ".join(kinds), patience=size.patience, apart={str(dose.key) for dose in doses})
+    for dose, reason in zip(doses, reasons, strict=True):
+        _told(here, dose.kind, str(dose.key), reason, verdict, say)
+        await here.reader.legacy[SUBJECTS[dose.entity].table].update_one({"_id": dose.key}, {"$set": dose.cure})
+    await asyncio.gather(*(_well_again(here, dose.kind, str(dose.key), size) for dose in doses))
 
 
-async def _poison_prisma(here: Ground, tag: str, kind: str, size: Size, say: Say) -> None:
+async def _dose(here: Ground, tag: str, kind: str, account: str) -> Dose:
+    key = ObjectId()
+    entity, document, cure = _ON_LEGACY[kind](f"{tag}-{key}", ObjectId(account))
+    now = datetime.now(UTC)
+    stamps = {"createdAt": now, "updatedAt": now}
+    await here.reader.legacy[SUBJECTS[entity].table].insert_one({"_id": key, **document, **stamps})
+    return Dose(kind, key, entity, cure)
+
+
+async def _outcome(here: Ground, dose: Dose, size: Size) -> str | None:
+    if dose.kind == _TAKEN:
+        return await _arrived(here, dose.entity, str(dose.key), size)
+    return await _quarantined(here, str(dose.key), size)
+
+
+async def _poison_prisma(here: Ground, tag: str, size: Size, say: Say) -> None:
     """PostgreSQL takes any depth, MongoDB does not; a write through the proxy brings the row to its attention."""
     key = str(ObjectId())
     async with here.load(_LOAD) as workload:
@@ -106,13 +130,14 @@ async def _poison_prisma(here: Ground, tag: str, kind: str, size: Size, say: Say
         subject = SUBJECTS["notification"]
         answer = await workload.ask(subject, "PATCH", subject.updated(key), {}, None)
         # Whether it can be answered is another matter; it has been written.
-        say(f"poison {kind}: its write was answered {answer.status}")
+        say(f"poison {_DEEP_IN_JSON}: its write was answered {answer.status}")
         reason = await _quarantined(here, key, size)
-    await _told(here, kind, key, reason, size, say)
+    verdict = await here.judged(_DEEP_IN_JSON, patience=size.patience, apart={key})
+    _told(here, _DEEP_IN_JSON, key, reason, verdict, say)
     await here.reader.sql(f"""UPDATE "notifications" SET "data" = '{{}}' WHERE "_id" = '{key}'""")
     async with commanded(here.scene, "quarantine", "retry") as command:
         await command.ended()
-    await _well_again(here, kind, key, size)
+    await _well_again(here, _DEEP_IN_JSON, key, size)
 
 
 def _an_account(workload: Workload) -> str:
@@ -156,13 +181,12 @@ async def _list(here: Ground) -> list[dict[str, Any]]:
     return found
 
 
-async def _told(here: Ground, kind: str, key: str, reason: str | None, size: Size, say: Say) -> None:
+def _told(here: Ground, kind: str, key: str, reason: str | None, verdict: Verdict, say: Say) -> None:
     """Everything else has settled, and nobody noticed."""
     result = here.result
     result.scenarios[kind] += 1
     if reason is None:
         result.found(f"{kind}: {key} is not in quarantine, or did not arrive")
-    verdict = await here.judged(kind, patience=size.patience, apart={key})
     say(f"poison {kind}: {verdict}, quarantined: {reason}")
     result.must(not result.errors, f"{kind}: requests failed: {', '.join(result.errors)}")
 
