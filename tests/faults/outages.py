@@ -22,7 +22,7 @@ _BASELINE: Final = 1.5
 _BACK: Final = 20.0
 """Seconds within which clients of a primary that is back are answered again."""
 _AFTER: Final = 1.0
-"""Seconds that requests may still fail after the first one that was answered: they had begun before."""
+"""Seconds after the first request that was answered in which others may still begin that fail."""
 LIMIT: Final = 1.3
 """By how much a secondary's outage may raise the 99th percentile."""
 
@@ -119,7 +119,7 @@ class Outages:
     def judge(self, result: Result, times: Times) -> list[str]:
         """Add what is not as it must be to the result; a line for each outage."""
         record = self._workload.record
-        outside = [error for error in record.errors if not any(each.met(error.at, error.at) for each in self._all)]
+        outside = [error for error in record.errors if not any(each.met(error.began, error.at) for each in self._all)]
         names = ", ".join(outage.name for outage in self._all)
         result.must(not self._silent, f"no write was answered within {_BACK:g} s after {', '.join(self._silent)}")
         result.must(not outside, f"{names}: {len(outside)} errors while nothing was away: {_some(outside)}")
@@ -131,11 +131,14 @@ class Outages:
 
     def _judge(self, outage: Outage, calm: list[float], result: Result, times: Times) -> str:
         record = self._workload.record
-        errors = [error for error in record.errors if outage.met(error.at, error.at)]
+        errors = [error for error in record.errors if outage.met(error.began, error.at)]
         result.scenarios[outage.name] += 1
         if outage.of_primary:
             times.back_after.append(outage.ended - outage.began)
             return f"{outage.name}: {len(errors)} errors while the primary was away"
+        # Of a primary's outage before it there may be requests that fail only now.
+        primary = [each for each in self._all if each.of_primary]
+        errors = [error for error in errors if not any(each.met(error.began, error.at) for each in primary)]
         during = [
             each.seconds
             for each in record.timed

@@ -37,12 +37,14 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """An error, or an answer that contradicts what was acknowledged before; `url` is whom was asked, where anybody was."""
+    """An error, or an answer that contradicts what was acknowledged before; `url` is whom was asked, where anybody was. The
+    request had begun at `began`."""
 
     at: float
     entity: str
     kind: str
     url: str = ""
+    began: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +81,8 @@ class Record:
         del self.nameless[write.tag]
         self.by_key[write.entity, key] = [write]
 
-    def error(self, entity: str, kind: str, url: str = "") -> None:
-        self.errors.append(Trouble(now(), entity, kind, url))
+    def error(self, began: float, entity: str, kind: str, url: str = "") -> None:
+        self.errors.append(Trouble(now(), entity, kind, url, began))
 
     def contradicted(self, entity: str, kind: str) -> None:
         self.contradictions.append(Trouble(now(), entity, kind))

@@ -226,10 +226,10 @@ class _Client:
         except NotAsked as nobody:
             # The HTTP client itself tries a DELETE again whose connection broke: the first one may have arrived.
             write.outcome = "unknown" if method == "DELETE" else "never"
-            self._record.error(subject.entity, f"write: {nobody}")
+            self._record.error(write.began, subject.entity, f"write: {nobody}")
         except Unanswered as error:
             write.outcome = "unknown"
-            self._record.error(subject.entity, f"write: {error}", error.url)
+            self._record.error(write.began, subject.entity, f"write: {error}", error.url)
         write.ended = now()
         if answer is None:
             return None
@@ -245,21 +245,24 @@ class _Client:
             )
         else:
             write.outcome = "never" if answer.reason in NEVER_SENT else "unknown"
-            self._record.error(subject.entity, f"write: {answer.status} {answer.reason}".rstrip(), answer.url)
+            self._record.error(
+                write.began, subject.entity, f"write: {answer.status} {answer.reason}".rstrip(), answer.url
+            )
         return None
 
     async def _read(self, item: Item) -> None:
         subject = item.subject
         self._record.reads += 1
+        began = now()
         try:
             answer = await self._workload.ask(subject, "GET", f"{subject.path}/{item.key}", None, None)
         except NotAsked as nobody:
-            self._record.error(subject.entity, f"read: {nobody}")
+            self._record.error(began, subject.entity, f"read: {nobody}")
         except Unanswered as error:
-            self._record.error(subject.entity, f"read: {error}", error.url)
+            self._record.error(began, subject.entity, f"read: {error}", error.url)
         else:
             if answer.status >= 500:
-                self._record.error(subject.entity, f"read: {answer.status} {answer.reason}".rstrip(), answer.url)
+                self._record.error(began, subject.entity, f"read: {answer.status} {answer.reason}".rstrip(), answer.url)
             elif answer.status != 200 or answer.document().get(subject.marker) != item.value:
                 self._record.contradicted(subject.entity, STALE)
 
