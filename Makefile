@@ -23,7 +23,7 @@ bench: setup
 	@$(PYTHON) bootstrap.py bench
 	@.venv/bin/python -m bench $(ARGS)
 
-# Everything dies, hangs or is cut off under load, and nothing is lost: 45 minutes, or one campaign: make faults C=kill.
+# Everything dies, hangs or is cut off under load, and nothing is lost: about an hour on two cores, or one campaign: make faults C=kill.
 # C=lag and C=memory are measured only when asked for. ARGS="--share 0.1" is a tenth of it.
 faults: setup
 	@.venv/bin/python -m tests.faults $(C) $(ARGS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 import structlog
 
@@ -12,6 +13,9 @@ from proxy.metrics import Metrics
 from proxy.tasks import Tasks
 
 log = structlog.get_logger()
+
+_LINGER: Final = 0.005
+"""Seconds that a job waits in any case: the answer that it comes from has been written, and has yet to reach its client."""
 
 
 class Idle:
@@ -79,6 +83,7 @@ class Aside:
         while True:
             job = await self._jobs.get()
             try:
+                await asyncio.sleep(_LINGER)
                 await self._idle.moment(0.05)
                 await job()
             except Exception:

@@ -50,8 +50,8 @@ class Apply:
             except Invalid:
                 continue  # no row can be like it
         with translated():
-            found = await self._engine.query_raw(self._statements.same, orjson.dumps(rows).decode())
-        return frozenset(row["key"] for row in found)
+            [row] = await self._engine.query_raw(self._statements.same, orjson.dumps(rows).decode())
+        return frozenset(orjson.loads(row["same"]))
 
     async def _applied(self, term: int, token: int, rows: Mapping[Key, Row | None]) -> Applied:
         try:
