@@ -218,7 +218,14 @@ class Proxy:
             self.metrics,
             bound=limits.body,
         )
-        noted = Noted(self.stores.legacy, self.replicator, freshness, bound=limits.body, reached=reached)
+        noted = Noted(
+            self.stores.legacy,
+            self.replicator,
+            freshness,
+            bound=limits.body,
+            several=[name for name, entity in config.entities.items() if entity.also],
+            reached=reached,
+        )
         self.writes = Writes(
             self.flags,
             self.gates,

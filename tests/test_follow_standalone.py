@@ -6,6 +6,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -213,3 +214,33 @@ async def test_what_nobody_names_is_found_by_the_sweep(proxim8: Running) -> None
         held = await both(proxim8, "notification", key)
         assert held is not None
         assert held["isRead"] is True
+
+
+async def test_what_core_leaves_of_an_account_in_one_collection_is_found(proxim8: Running) -> None:
+    """It renames and deletes in no common transaction: of the two at once the new name stays among its users. The
+    renaming has not been answered, and its key is gone."""
+    wallet, account = await proxim8.account()
+    await quiet(proxim8)
+    user = await proxim8.legacy["users"].find_one({"walletAddress": wallet})
+    assert user is not None
+    renamed = f"0x{fresh()}"
+    proxim8.old["core"].signal(signal.SIGSTOP)
+    try:
+        asked = asyncio.create_task(proxim8.ask("PATCH", f"/api/accounts/{account}", {"walletAddress": renamed}))
+        async with asyncio.timeout(DEADLINE):
+            while (await proxim8.marks("account"))["legacy"] < 2:
+                await asyncio.sleep(0.01)
+        await proxim8.legacy["users"].update_one(
+            {"_id": user["_id"]}, {"$set": {"walletAddress": renamed, "updatedAt": datetime.now(UTC)}}
+        )
+        await proxim8.legacy["accounts"].delete_one({"_id": ObjectId(account)})
+        async with asyncio.timeout(DEADLINE):
+            while await proxim8.marks() != NO_MARKS:
+                await asyncio.sleep(0.05)
+    finally:
+        proxim8.old["core"].signal(signal.SIGCONT)
+    assert (await asked).status == 404
+    assert await proxim8.on_prisma("account", account) is None
+    left = await proxim8.on_prisma("account", str(user["_id"]))
+    assert left is not None
+    assert left["walletAddress"] == renamed

@@ -6,7 +6,7 @@ sweep, which takes it for every document changed since. What else such a request
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from datetime import UTC, datetime
 from typing import Any
 
@@ -37,20 +37,24 @@ class Noted:
         freshness: Freshness,
         *,
         bound: int,
+        several: Collection[str] = (),
         reached: Reached = unnoticed,
     ) -> None:
-        """`bound`: of an answer, in bytes; keys are not looked for in a larger one."""
+        """`bound`: of an answer, in bytes; keys are not looked for in a larger one. `several`: the entities that lie in more
+        than one collection."""
         self._legacy = legacy
         self._replicator = replicator
         self._freshness = freshness
         self._bound = bound
+        self._several = several
         self._reached = reached
 
     async def forward(self, asked: Asked, forward: Forward) -> web.StreamResponse:
         """Forward the write between its mark and its keys. Raises Unavailable where no mark could be left: then nothing was
         forwarded."""
         entity, key = asked.claim.entity, _named(asked)
-        marks = await self._legacy.mark(entity, [key])
+        # Where the record lies in several collections, a death may leave part of it changed under a key of its own.
+        marks = await self._legacy.mark(entity, [key, None] if key and entity in self._several else [key])
         await self._reached("marked")
         tap = Tap(self._bound)
         try:
